@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// Name of a role, lower case as policy compares it.
+pub type RoleName = String;
+
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Scope {
+    Unscoped,
+    Project { id: String, name: String, domain_id: String, domain_name: String },
+    Domain { id: String, name: String },
+    System,
+}
+
+/// Marker of a system scope in wire formats (`"system": {"all": true}`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemScope {
+    pub all: bool,
+}
+
+/// Who asks, as a verified token says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    pub user_id: String,
+    pub user_name: String,
+    pub user_domain_id: String,
+    pub user_domain_name: String,
+    pub scope: Scope,
+    pub roles: Vec<RoleName>,
+    /// First the token's own audit id, then that of the chain it came from.
+    pub audit_ids: Vec<String>,
+    pub methods: Vec<String>,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Set for a token made from an application credential; such a token may not make further credentials unless
+    /// the credential is `unrestricted`.
+    pub application_credential: Option<AppCredential>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppCredential {
+    pub id: String,
+    pub unrestricted: bool,
+}
+
+impl Principal {
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|have| have.eq_ignore_ascii_case(role))
+    }
+
+    /// `admin` in any scope is a cloud administrator, as every upstream service's default policy has it.
+    pub fn is_admin(&self) -> bool {
+        self.has_role("admin")
+    }
+
+    pub fn project_id(&self) -> Option<&str> {
+        match &self.scope {
+            Scope::Project { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// Travels with a request through every layer, and with the work that a request leaves behind.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    /// `req-<uuid>`, as answered in `x-openstack-request-id`.
+    pub request_id: Arc<str>,
+    /// Absent on routes that need no token.
+    pub principal: Option<Arc<Principal>>,
+    /// The token as it came, for calls to other services on the caller's behalf.
+    pub token: Option<Arc<str>>,
+}
+
+impl Ctx {
+    pub fn anonymous(request_id: impl Into<Arc<str>>) -> Self {
+        Ctx { request_id: request_id.into(), principal: None, token: None }
+    }
+
+    pub fn is_admin(&self) -> bool {
+        self.principal.as_ref().is_some_and(|p| p.is_admin())
+    }
+
+    pub fn project_id(&self) -> Option<&str> {
+        self.principal.as_ref().and_then(|p| p.project_id())
+    }
+
+    pub fn user_id(&self) -> Option<&str> {
+        self.principal.as_ref().map(|p| p.user_id.as_str())
+    }
+}

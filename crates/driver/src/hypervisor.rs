@@ -1,0 +1,138 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+use umbel_core::Result;
+use uuid::Uuid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    Raw,
+    Qcow2,
+}
+
+/// How a hypervisor opens a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Attachment {
+    File {
+        path: PathBuf,
+        format: DiskFormat,
+    },
+    /// The hypervisor speaks to the cluster itself; nothing passes through a kernel device.
+    Rbd {
+        pool: String,
+        image: String,
+        /// cephx user without the `client.` in front.
+        user: String,
+        conf: PathBuf,
+    },
+    Simulated,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainDisk {
+    pub attachment: Attachment,
+    /// What the guest finds in `/dev/disk/by-id`, at most 20 characters on virtio.
+    pub serial: String,
+    /// `Some(0)` is booted from first.
+    pub boot_index: Option<u32>,
+    pub read_only: bool,
+    /// A CD drive, for a config drive in ISO form, rather than a virtio disk.
+    pub cdrom: bool,
+}
+
+/// Everything a guest is started with. Kept by the hypervisor, so that a guest can be adopted without the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainSpec {
+    pub id: Uuid,
+    pub name: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disks: Vec<DomainDisk>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    Running,
+    Paused,
+    /// Defined, and off.
+    Shutdown,
+    /// Ended without being asked to and not by the guest's own shutdown.
+    Crashed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainState {
+    pub id: Uuid,
+    pub power: Power,
+}
+
+/// Sent when the power of a guest changes, whoever changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainEvent {
+    pub id: Uuid,
+    pub power: Power,
+}
+
+/// What a host is and has, as its hypervisor sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// As compute's hypervisor list names it: `QEMU`, `fake`.
+    pub hypervisor_type: String,
+    /// Major * 1,000,000 + minor * 1,000 + micro.
+    pub hypervisor_version: u64,
+    /// `kvm`, `tcg`, `none`.
+    pub accelerator: String,
+    /// One sentence: why this accelerator and not the other.
+    pub accelerator_reason: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub cpu_arch: String,
+    pub cpu_model: String,
+}
+
+/// A hypervisor of one host.
+///
+/// Guests do not belong to the process that started them: they run on when it ends, and a new driver over the same
+/// directory finds them ([`Hypervisor::list`]). Every call may be repeated: `start` of a running guest and `destroy` of
+/// one that is off succeed and change nothing. A domain that is needed and unknown is `NotFound`.
+#[async_trait]
+pub trait Hypervisor: Send + Sync {
+    fn facts(&self) -> HostFacts;
+
+    /// All domains this hypervisor knows, running or off, including those of an earlier process.
+    async fn list(&self) -> Result<Vec<DomainState>>;
+
+    /// `None` if there is no such domain.
+    async fn state(&self, id: Uuid) -> Result<Option<Power>>;
+
+    /// Defines the domain, replacing an older definition, and starts it. Returns when the guest's processors run.
+    async fn start(&self, spec: &DomainSpec) -> Result<()>;
+
+    /// Asks the guest to power off (ACPI), and powers it off after `grace`.
+    async fn shutdown(&self, id: Uuid, grace: Duration) -> Result<()>;
+
+    /// Powers the guest off now. Its definition and its console log stay.
+    async fn destroy(&self, id: Uuid) -> Result<()>;
+
+    /// Resets the guest as its reset button would.
+    async fn reset(&self, id: Uuid) -> Result<()>;
+
+    async fn pause(&self, id: Uuid) -> Result<()>;
+
+    async fn resume(&self, id: Uuid) -> Result<()>;
+
+    /// Powers off and forgets the domain with its files. An unknown one is not a failure.
+    async fn undefine(&self, id: Uuid) -> Result<()>;
+
+    /// The last `limit` bytes the guest wrote on its first serial port, over all its starts.
+    async fn console(&self, id: Uuid, limit: usize) -> Result<Bytes>;
+
+    fn subscribe(&self) -> broadcast::Receiver<DomainEvent>;
+}

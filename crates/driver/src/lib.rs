@@ -1,0 +1,13 @@
+//! What a host can do, as traits, and the drivers that need nothing but a file system: local files and simulations.
+//! Real hypervisors and Ceph live in crates of their own; every driver passes the suites in [`conformance`].
+
+pub mod conformance;
+mod hypervisor;
+mod local;
+mod location;
+mod pool;
+mod simulated;
+
+pub use hypervisor::{Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
+pub use location::Location;
+pub use pool::{ByteStream, Capacity, DiskInfo, Pool, Progress, Removed, WriteOptions, no_progress};
