@@ -75,15 +75,22 @@ pub struct Ctx {
     pub principal: Option<Arc<Principal>>,
     /// The token as it came, for calls to other services on the caller's behalf.
     pub token: Option<Arc<str>>,
+    /// The service that calls on the caller's behalf (`X-Service-Token`).
+    pub service: Option<Arc<Principal>>,
 }
 
 impl Ctx {
     pub fn anonymous(request_id: impl Into<Arc<str>>) -> Self {
-        Ctx { request_id: request_id.into(), principal: None, token: None }
+        Ctx { request_id: request_id.into(), principal: None, token: None, service: None }
     }
 
     pub fn is_admin(&self) -> bool {
         self.principal.as_ref().is_some_and(|p| p.is_admin())
+    }
+
+    /// Whether one of our own services asks, for itself or for a user.
+    pub fn is_service(&self) -> bool {
+        [&self.principal, &self.service].into_iter().flatten().any(|p| p.has_role("service"))
     }
 
     pub fn project_id(&self) -> Option<&str> {
