@@ -8,6 +8,8 @@ mod location;
 mod pool;
 mod simulated;
 
-pub use hypervisor::{Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
+pub use hypervisor::{
+    Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power,
+};
 pub use location::Location;
 pub use pool::{ByteStream, Capacity, DiskInfo, Pool, Progress, Removed, WriteOptions, no_progress};

@@ -5,7 +5,8 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use umbel_core::Error;
 
 /// What may not stand bare in a part of a location: the separators, and what a URL reserves.
-const PART: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'%').add(b'?').add(b'#').add(b'@').add(b'"').add(b'<').add(b'>');
+const PART: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'/').add(b'%').add(b'?').add(b'#').add(b'@').add(b'"').add(b'<').add(b'>');
 
 /// A snapshot of a disk, anywhere: `rbd://<fsid>/<pool>/<image>/<snap>`, or the same shape with the scheme `local` and
 /// the local store's id for the fsid.
