@@ -1,0 +1,75 @@
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use umbel_api::{Microversion, Versioned};
+
+use crate::ByteStream;
+
+/// An answer. Made by handlers; the router adds request id, version headers and, of HEAD, takes the body away.
+pub struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: ReplyBody,
+}
+
+pub(crate) enum ReplyBody {
+    Empty,
+    Bytes(Bytes),
+    Stream(ByteStream),
+}
+
+impl Reply {
+    pub fn empty(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Reply { status, headers: Vec::new(), body: ReplyBody::Empty }
+    }
+
+    /// Serialised at once, so that a failure to is still a 500 and not half a body.
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => Reply::bytes(status, "application/json", bytes),
+            Err(error) => {
+                tracing::error!(%error, "a reply could not be written as JSON");
+                Reply::empty(500)
+            }
+        }
+    }
+
+    /// As the request's version knows it.
+    pub fn versioned(status: u16, version: Microversion, mut body: impl Serialize + Versioned) -> Self {
+        body.patch(version);
+        Reply::json(status, &body)
+    }
+
+    pub fn bytes(status: u16, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut reply = Reply::empty(status);
+        reply.body = ReplyBody::Bytes(body.into());
+        reply.header("content-type", media_type)
+    }
+
+    pub fn stream(status: u16, media_type: &'static str, length: Option<u64>, body: ByteStream) -> Self {
+        let mut reply = Reply::empty(status).header("content-type", media_type);
+        if let Some(length) = length {
+            reply = reply.header(header::CONTENT_LENGTH.as_str(), length.to_string());
+        }
+        reply.body = ReplyBody::Stream(body);
+        reply
+    }
+
+    /// Sets a header, in place of one of the same name. A value that no header can hold is left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Self {
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.as_ref())) {
+            (Ok(name), Ok(value)) => {
+                self.headers.retain(|(known, _)| *known != name);
+                self.headers.push((name, value));
+            }
+            _ => tracing::warn!(name, "a reply's header has a value that cannot be sent"),
+        }
+        self
+    }
+
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+}
