@@ -1,0 +1,1 @@
+//! Documents between conductors and agents, and what carries them.

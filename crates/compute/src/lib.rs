@@ -1,0 +1,1 @@
+//! Servers, flavors, keypairs, quotas: model, API and the map of cells.

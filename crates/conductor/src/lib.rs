@@ -1,0 +1,1 @@
+//! Compute's workflows and reconcilers.

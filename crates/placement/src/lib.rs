@@ -1,0 +1,1 @@
+//! Providers, inventories and claims in a cell's database.

@@ -1,0 +1,1 @@
+//! Which host takes a server: filters, weighers, choice, explanation. Pure.
