@@ -13,3 +13,4 @@ pub use hypervisor::{
 };
 pub use location::Location;
 pub use pool::{ByteStream, Capacity, DiskInfo, Pool, Progress, Removed, WriteOptions, no_progress};
+pub use simulated::{HostSize, Mode, Operation, SimulatedHypervisor, SimulatedPool, Simulation, Timings, Waiting};

@@ -261,13 +261,13 @@ async fn isolation(bench: &Bench<'_>, guest_writes: &impl AsyncFn(&str, u64, &[u
     done("clone", pool.clone_disk(&location, &one, 0).await);
     done("clone", pool.clone_disk(&location, &two, 0).await);
     // Over bytes, over zeros, across a border of clusters and objects.
-    let (first, second, third) = ([0x11; 4_096], [0x22; 131_072], [0x33; 512]);
-    guest_writes(&one, 512, &first).await;
-    guest_writes(&two, 4 * MIB - 65_536, &second).await;
-    guest_writes(&parent, 8 * MIB, &third).await;
-    bench.holds("the first clone", &one, None, 0, &patched(&bytes, 512, &first)).await;
-    bench.holds("the second clone", &two, None, 0, &patched(&bytes, 4 * MIB - 65_536, &second)).await;
-    bench.holds("the parent", &parent, None, 0, &patched(&bytes, 8 * MIB, &third)).await;
+    let (first, second, third): (&[u8], &[u8], &[u8]) = (&[0x11; 4_096], &[0x22; 131_072], &[0x33; 512]);
+    guest_writes(&one, 512, first).await;
+    guest_writes(&two, 4 * MIB - 65_536, second).await;
+    guest_writes(&parent, 8 * MIB, third).await;
+    bench.holds("the first clone", &one, None, 0, &patched(&bytes, 512, first)).await;
+    bench.holds("the second clone", &two, None, 0, &patched(&bytes, 4 * MIB - 65_536, second)).await;
+    bench.holds("the parent", &parent, None, 0, &patched(&bytes, 8 * MIB, third)).await;
     bench.holds("the parent's snapshot", &parent, Some("snap"), 0, &bytes).await;
     let late = bench.name("shared-late");
     done("clone", pool.clone_disk(&location, &late, 0).await);

@@ -1,0 +1,3 @@
+//! The drivers of this crate, held to the suites that every driver passes.
+
+mod simulated;
