@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing, and says nothing when none is.
 #
-#   scripts/deps.sh run       what `make run` needs: a C linker, QEMU, the parts of the guest image
+#   scripts/deps.sh run       what `make run` needs: a C compiler and QEMU
 #   scripts/deps.sh test      the same and what `make test` needs: Ceph, PostgreSQL, MariaDB, Python for the openstack client
 #   scripts/deps.sh list WHAT prints the names
 #
@@ -10,11 +10,11 @@
 set -euo pipefail
 
 # gcc links, and compiles the C parts of ring and SQLite. No mold: rustc links with its own lld since 1.90.
-RUN="gcc libc6-dev qemu-system-x86 qemu-utils
-     busybox-static dropbear-bin extlinux syslinux-common fdisk e2fsprogs linux-image-cloud-amd64"
+# The guest's kernel and programs are not here: scripts/guest-image.sh downloads them and installs nothing.
+RUN="gcc libc6-dev qemu-system-x86 qemu-utils"
 TEST="qemu-block-extra ceph-mon ceph-mgr ceph-osd ceph-common librbd1 postgresql-15 mariadb-server python3-venv"
 
-RUN_COMMANDS="cc qemu-system-x86_64 qemu-img busybox extlinux sfdisk mkfs.ext4"
+RUN_COMMANDS="cc qemu-system-x86_64 qemu-img"
 TEST_COMMANDS="ceph-mon ceph-mgr ceph-osd rbd mariadbd python3"
 
 say() { echo "deps: $*" >&2; }
@@ -81,7 +81,14 @@ install() {
     rm -f "$log"
 }
 
+# scripts/guest-image.sh asks apt for packages, so apt must know of them.
+know_packages() {
+    apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || as_root apt-get -q=2 update ||
+        say "apt-get update failed; the guest image needs it"
+}
+
 require_cargo
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || { look_for_commands; exit 0; }
 mapfile -t MISSING < <(missing_packages)
 [ ${#MISSING[@]} = 0 ] || install "${MISSING[@]}"
+know_packages
