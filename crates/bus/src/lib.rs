@@ -1,1 +1,23 @@
 //! Documents between conductors and agents, and what carries them.
+//!
+//! The control plane says what should be ([`Desired`]), an agent says what is ([`Observed`]); both are whole documents
+//! with a generation, never steps or differences. No message carries truth: what should be stands in the cell's
+//! database, what is stands on the host, and a message only saves the wait until somebody looks. Hence every message
+//! may be lost, come twice or come late, and a transport needs neither queues nor acknowledgements; [`Faulty`] makes
+//! tests live with that.
+//!
+//! Refused: remote procedure calls with a meaning of their own (`start_server`, `delete_server`). Each would need its
+//! own answer to "did it happen?" after a broken connection, and a broker to keep it while a host is away.
+
+mod document;
+mod faulty;
+mod link;
+mod local;
+
+pub use document::{
+    Blob, ConfigDrive, ConfigFile, Desired, Disk, DiskRef, DiskSource, Domain, Facts, HostReport, ImageSource,
+    Observed, PoolReport, Power, Restart, Step, StepReport, Target, Task, TaskReply, Want,
+};
+pub use faulty::{Faults, Faulty};
+pub use link::{OnHost, ToAgents, ToConductor};
+pub use local::{Connection, Hub, local};

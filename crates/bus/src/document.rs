@@ -1,0 +1,330 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use umbel_core::{Generation, Timestamp};
+use uuid::Uuid;
+
+/// What should be of one server on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    pub server_id: Uuid,
+    /// Grows with every change of `want`, on whatever host. An agent ignores a document older than one it has seen.
+    pub generation: Generation,
+    /// The newest generation that the control plane knows to be reached. At or above `generation` the agent does
+    /// nothing but report: a guest that shut itself down stays off, a restart is not done again.
+    pub reached: Generation,
+    /// Of the request that led to this, for the agent's log.
+    pub request_id: String,
+    pub want: Want,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "want", rename_all = "lowercase")]
+pub enum Want {
+    /// No guest, and none of these disks. The list is whole: an agent that knows nothing of the server can clean up.
+    Absent {
+        disks: Vec<DiskRef>,
+    },
+    Present(Box<Domain>),
+}
+
+/// A server as it should be on a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    pub power: Target,
+    /// Restarts the guest once on the way to this generation.
+    pub restart: Option<Restart>,
+    pub name: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disks: Vec<Disk>,
+    pub config_drive: Option<ConfigDrive>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    On,
+    Off,
+    Paused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// The guest is asked to shut down, and started again.
+    Soft,
+    /// Power off, power on.
+    Hard,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DiskRef {
+    /// Name of the pool, as the host's report gives it.
+    pub pool: String,
+    /// Name of the disk in its pool: `<server>_disk`.
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    #[serde(flatten)]
+    pub at: DiskRef,
+    pub size_bytes: u64,
+    pub source: DiskSource,
+    /// `Some(0)` is booted from first.
+    pub boot_index: Option<u32>,
+    /// At most 20 characters, all that a virtio disk can show.
+    pub serial: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "lowercase")]
+pub enum DiskSource {
+    Blank,
+    Image(ImageSource),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSource {
+    pub image_id: String,
+    /// Where the image's bytes lie, as the image service gave them; the first one that a pool can clone is cloned.
+    pub locations: Vec<String>,
+    pub disk_format: String,
+    pub container_format: String,
+    /// Bytes of the image as stored.
+    pub size: Option<u64>,
+    /// Bytes of the disk in it.
+    pub virtual_size: Option<u64>,
+}
+
+/// A read-only ISO 9660 disk with the label `config-2`, attached as a CD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDrive {
+    #[serde(flatten)]
+    pub at: DiskRef,
+    pub files: Vec<ConfigFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigFile {
+    /// From the drive's root: `openstack/latest/meta_data.json`.
+    pub path: String,
+    pub content: Blob,
+}
+
+/// Bytes, base64 where they are written down.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Blob(pub Vec<u8>);
+
+/// What is of one server on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    pub server_id: Uuid,
+    /// The newest generation that is reached, or given up with `fault`; 0 if the agent has seen none.
+    pub generation: Generation,
+    /// Whether the hypervisor knows the guest.
+    pub present: bool,
+    /// `None` if it is not present, or the hypervisor did not answer.
+    pub power: Option<Power>,
+    /// Why the generation could not be reached. Fit for the server's owner to read.
+    pub fault: Option<String>,
+    /// What was done on the way to the generation, in order.
+    pub steps: Vec<StepReport>,
+}
+
+/// As the compute API's `power_state` knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    Running,
+    Paused,
+    Shutdown,
+    Crashed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    pub step: Step,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    pub ok: bool,
+    /// One sentence for the server's owner: which pool, and for an import why it is not a clone.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    DiskCreate,
+    DiskClone,
+    DiskImport,
+    ConfigDrive,
+    DomainStart,
+    DomainStop,
+    DomainRestart,
+    DomainPause,
+    DomainResume,
+    DomainRemove,
+    DiskRemove,
+}
+
+impl Step {
+    /// As the server's action events show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::DiskCreate => "disk_create",
+            Step::DiskClone => "disk_clone",
+            Step::DiskImport => "disk_import",
+            Step::ConfigDrive => "config_drive",
+            Step::DomainStart => "domain_start",
+            Step::DomainStop => "domain_stop",
+            Step::DomainRestart => "domain_restart",
+            Step::DomainPause => "domain_pause",
+            Step::DomainResume => "domain_resume",
+            Step::DomainRemove => "domain_remove",
+            Step::DiskRemove => "disk_remove",
+        }
+    }
+}
+
+/// A host and all that is on it. Sent when an agent connects, and as its heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReport {
+    /// The host's name, unique in its cell.
+    pub host: String,
+    pub availability_zone: String,
+    pub facts: Facts,
+    pub pools: Vec<PoolReport>,
+    /// Every guest that the hypervisor knows, and every server whose desired document the agent holds.
+    pub guests: Vec<Observed>,
+}
+
+/// See the driver's facts of the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub hypervisor_type: String,
+    /// Major * 1,000,000 + minor * 1,000 + micro.
+    pub hypervisor_version: u64,
+    pub accelerator: String,
+    pub accelerator_reason: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub cpu_arch: String,
+    pub cpu_model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReport {
+    pub name: String,
+    /// `hdd`, `ssd`, `pcie_ssd`, or what the operator calls it.
+    pub tier: String,
+    /// `local`, `rbd`, `simulated`.
+    pub driver: String,
+    /// Whether other hosts reach the same pool, so that its room counts once for all of them.
+    pub shared: bool,
+    /// Bytes.
+    pub total: u64,
+    pub free: u64,
+}
+
+/// A question to an agent that changes nothing. Lost with its answer if the connection breaks: the caller asks again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "lowercase")]
+pub enum Task {
+    /// The last `limit` bytes of the guest's first serial port.
+    Console { server_id: Uuid, limit: usize },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "is", rename_all = "lowercase")]
+pub enum TaskReply {
+    Console(Blob),
+}
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        STANDARD.encode(&self.0).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Blob).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The length only: a config drive holds passwords.
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
+impl Desired {
+    /// Whether nothing is left to do but to report.
+    pub fn is_reached(&self) -> bool {
+        self.reached >= self.generation
+    }
+}
+
+impl Want {
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Want::Absent { .. })
+    }
+}
+
+impl Domain {
+    /// All disks that make this server, its config drive included.
+    pub fn disk_refs(&self) -> Vec<DiskRef> {
+        let drive = self.config_drive.iter().map(|drive| &drive.at);
+        self.disks.iter().map(|disk| &disk.at).chain(drive).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_survive_being_written_down() {
+        let at = |name: &str| DiskRef { pool: "local".into(), name: name.into() };
+        let image = ImageSource {
+            image_id: "i".into(),
+            locations: vec!["rbd://a/b/c/d".into()],
+            disk_format: "raw".into(),
+            container_format: "bare".into(),
+            size: Some(1),
+            virtual_size: None,
+        };
+        let disk = |source| Disk { at: at("d"), size_bytes: 5, source, boot_index: Some(0), serial: "s".into() };
+        let domain = Domain {
+            power: Target::On,
+            restart: Some(Restart::Soft),
+            name: "n".into(),
+            vcpus: 1,
+            memory_mib: 64,
+            disks: vec![disk(DiskSource::Image(image)), disk(DiskSource::Blank)],
+            config_drive: Some(ConfigDrive {
+                at: at("c"),
+                files: vec![ConfigFile { path: "p".into(), content: Blob(vec![0, 255]) }],
+            }),
+        };
+        assert_eq!(domain.disk_refs().len(), 3);
+        for want in [Want::Present(Box::new(domain)), Want::Absent { disks: vec![at("d")] }] {
+            let desired = Desired {
+                server_id: Uuid::nil(),
+                generation: Generation(2),
+                reached: Generation(1),
+                request_id: "req-1".into(),
+                want,
+            };
+            let text = serde_json::to_string(&desired).unwrap();
+            assert_eq!(serde_json::from_str::<Desired>(&text).unwrap(), desired, "{text}");
+        }
+        let reply = TaskReply::Console(Blob(b"login:".to_vec()));
+        let text = serde_json::to_string(&reply).unwrap();
+        assert_eq!(serde_json::from_str::<TaskReply>(&text).unwrap(), reply, "{text}");
+    }
+}
