@@ -1,0 +1,236 @@
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+use umbel_core::{Error, Kind, Result};
+
+use crate::errno::{ETIMEDOUT, Failed};
+use crate::ffi::{self, Client, Connection};
+use crate::usage::Usage;
+
+/// How long figures about a pool's room are good for. The cluster itself gathers them every five seconds.
+const USAGE_AGE: Duration = Duration::from_secs(10);
+
+/// Figures this young are believed when they say that a pool is full.
+const USAGE_AGE_IF_FULL: Duration = Duration::from_secs(1);
+
+/// How a cluster is reached.
+#[derive(Clone, Debug)]
+pub struct CephConfig {
+    /// `ceph.conf`; names the monitors and the keyring.
+    pub conf: PathBuf,
+    /// cephx user without the `client.` in front.
+    pub user: String,
+    /// How long the first contact may take. Whole seconds, at least one.
+    pub connect_timeout: Duration,
+    /// How long a single request to a monitor or an OSD may take. An operation makes several of them. Guests are not
+    /// concerned: their disks have a client of their own. Whole seconds, at least one.
+    pub request_timeout: Duration,
+    /// Control operations at a time; more wait. Measured: clones per second grow up to 16 and hardly beyond.
+    pub parallel: usize,
+}
+
+impl CephConfig {
+    pub fn new(conf: impl Into<PathBuf>, user: impl Into<String>) -> Self {
+        CephConfig {
+            conf: conf.into(),
+            user: user.into(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            parallel: 16,
+        }
+    }
+}
+
+/// One cluster, and the one connection that all its pools share.
+///
+/// It connects when it is first needed and again if that failed, so a host starts while its cluster is down. After that
+/// librados keeps the connection up by itself, through restarts of monitors and OSDs; only a client that was
+/// blocklisted has to be made anew, which happens here as well.
+pub struct CephCluster {
+    config: CephConfig,
+    connection: RwLock<Option<Arc<Connection>>>,
+    /// Held during an attempt. Whoever waited for one takes its failure for an answer, rather than trying for another
+    /// ten seconds, one after the other.
+    connecting: Mutex<Option<Failure>>,
+    failures: AtomicU64,
+    fsid: OnceLock<String>,
+    permits: Arc<Semaphore>,
+    usage: Mutex<Option<(Instant, Arc<Usage>)>>,
+}
+
+impl CephCluster {
+    /// Sends nothing and reads nothing yet.
+    pub fn new(config: CephConfig) -> Arc<Self> {
+        Arc::new(CephCluster {
+            permits: Arc::new(Semaphore::new(config.parallel.max(1))),
+            config,
+            connection: RwLock::new(None),
+            connecting: Mutex::new(None),
+            failures: AtomicU64::new(0),
+            fsid: OnceLock::new(),
+            usage: Mutex::new(None),
+        })
+    }
+
+    /// [`CephCluster::new`] with the usual timeouts, and connected.
+    pub async fn connect(conf: &Path, user: &str) -> Result<Arc<Self>> {
+        let cluster = Self::new(CephConfig::new(conf, user));
+        cluster.connection().await?;
+        Ok(cluster)
+    }
+
+    pub fn config(&self) -> &CephConfig {
+        &self.config
+    }
+
+    /// The cluster's fsid, connecting first if need be.
+    pub async fn fsid(&self) -> Result<String> {
+        Ok(self.connection().await?.fsid().to_owned())
+    }
+
+    /// The fsid as far as it is known without asking the cluster: from an earlier connection, or from the file.
+    pub fn known_fsid(&self) -> Option<String> {
+        if let Some(fsid) = self.fsid.get() {
+            return Some(fsid.clone());
+        }
+        let fsid = Client::configure(ffi::api().ok()?, &self.config.conf, &self.config.user).ok()?.configured_fsid()?;
+        Some(self.fsid.get_or_init(|| fsid).clone())
+    }
+
+    /// Runs blocking calls on a thread for them, when there is one to spare.
+    ///
+    /// A future that is dropped does not stop them: their thread is theirs until they are done.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = self.connection().await?;
+        let permit = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
+        let work = move || {
+            let _permit = permit;
+            work(&connection)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    }
+
+    /// What is stored where; at most ten seconds old.
+    pub(crate) async fn usage(&self) -> Result<Arc<Usage>> {
+        self.usage_within(USAGE_AGE).await
+    }
+
+    /// Bytes that may still be written to a pool; `NoSpace` if there are none.
+    pub(crate) async fn room(&self, pool: &str, subject: &str) -> Result<u64> {
+        let free = self.usage().await?.pool(pool).map_or(u64::MAX, |capacity| capacity.free);
+        if free > 0 {
+            return Ok(free);
+        }
+        // Somebody may have made room since.
+        let free = self.usage_within(USAGE_AGE_IF_FULL).await?.pool(pool).map_or(u64::MAX, |capacity| capacity.free);
+        if free > 0 {
+            return Ok(free);
+        }
+        Err(Error::new(Kind::NoSpace, format!("{subject}: the pool is full."))
+            .because(format!("ceph df: nothing is available in pool {pool}")))
+    }
+
+    async fn usage_within(&self, age: Duration) -> Result<Arc<Usage>> {
+        // Held while asking, so that many callers ask once.
+        let mut kept = self.usage.lock().await;
+        if let Some((at, usage)) = &*kept
+            && at.elapsed() < age
+        {
+            return Ok(usage.clone());
+        }
+        let answer = self.run(|connection| {
+            let command = r#"{"prefix": "df", "detail": "detail", "format": "json"}"#;
+            connection.mon_command(command).map_err(|failed| failed.about("The capacity of the storage cluster"))
+        });
+        let usage = Arc::new(Usage::parse(&answer.await?)?);
+        *kept = Some((Instant::now(), usage.clone()));
+        Ok(usage)
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>> {
+        if let Some(connection) = self.connected() {
+            return Ok(connection);
+        }
+        let seen = self.failures.load(Ordering::Acquire);
+        let mut failure = self.connecting.lock().await;
+        if let Some(connection) = self.connected() {
+            return Ok(connection);
+        }
+        if self.failures.load(Ordering::Acquire) > seen
+            && let Some(failure) = &*failure
+        {
+            return Err(failure.to_error());
+        }
+        let config = self.config.clone();
+        let attempt = tokio::task::spawn_blocking(move || open(&config)).await.map_err(Error::internal)?;
+        match attempt {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                tracing::info!(fsid = connection.fsid(), conf = %self.config.conf.display(), "connected to Ceph");
+                let _ = self.fsid.set(connection.fsid().to_owned());
+                *self.connection.write() = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                *failure = Some(Failure::of(&error));
+                self.failures.fetch_add(1, Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// The connection, if there is one that is of use.
+    fn connected(&self) -> Option<Arc<Connection>> {
+        self.connection.read().clone().filter(|connection| !connection.is_lost())
+    }
+}
+
+/// What the last attempt to connect said, for those who waited for it.
+struct Failure {
+    kind: Kind,
+    message: String,
+    cause: String,
+}
+
+impl Failure {
+    fn of(error: &Error) -> Self {
+        let cause = error.cause().unwrap_or_default().to_owned();
+        Failure { kind: error.kind(), message: error.message().to_owned(), cause }
+    }
+
+    fn to_error(&self) -> Error {
+        Error::new(self.kind, self.message.clone()).because(&self.cause)
+    }
+}
+
+/// Blocks for as long as `connect_timeout`.
+fn open(config: &CephConfig) -> Result<Connection> {
+    let because = |failed: Failed| {
+        let kind = if failed.is(ETIMEDOUT) { Kind::Timeout } else { Kind::Unavailable };
+        Error::new(kind, "The storage cluster cannot be reached.").because(failed).because(format!(
+            "client.{} of {}",
+            config.user,
+            config.conf.display()
+        ))
+    };
+    let client = Client::configure(ffi::api()?, &config.conf, &config.user).map_err(because)?;
+    let seconds = |limit: Duration| limit.as_secs().max(1).to_string();
+    for (option, value) in [
+        ("client_mount_timeout", seconds(config.connect_timeout)),
+        ("rados_mon_op_timeout", seconds(config.request_timeout)),
+        ("rados_osd_op_timeout", seconds(config.request_timeout)),
+        // Whole objects are written once and read once here; a cache would cost memory and a copy.
+        ("rbd_cache", "false".to_owned()),
+    ] {
+        client.set(option, &value).map_err(because)?;
+    }
+    client.connect().map_err(because)
+}

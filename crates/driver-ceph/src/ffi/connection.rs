@@ -1,0 +1,205 @@
+use std::ffi::{CString, c_char, c_int};
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Api, c_text, from_c, rados_ioctx_t, rados_t};
+use crate::errno::{EINVAL, ESHUTDOWN, Failed};
+
+/// The room that a fsid takes: 36 characters and the end.
+const FSID_LEN: usize = 37;
+
+/// A handle of librados: its configuration, and after [`Client::connect`] its sessions and threads.
+pub struct Client {
+    api: &'static Api,
+    cluster: rados_t,
+}
+
+// SAFETY: a rados_t may be used by any thread and by several at once, as librados.h says of it.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+impl Client {
+    /// Reads the configuration; nothing is sent. `user` has no `client.` in front.
+    pub fn configure(api: &'static Api, conf: &Path, user: &str) -> Result<Client, Failed> {
+        let user = c_text(user)?;
+        let conf = CString::new(conf.as_os_str().as_encoded_bytes())
+            .map_err(|_| Failed { errno: EINVAL, call: "rados_conf_read_file" })?;
+        let mut cluster = ptr::null_mut();
+        // SAFETY: the strings live until the call returns, and librados copies them.
+        Failed::check("rados_create", unsafe { (api.rados_create)(&raw mut cluster, user.as_ptr()) })?;
+        let client = Client { api, cluster };
+        // SAFETY: the handle is alive, the string outlives the call.
+        let answer = unsafe { (api.rados_conf_read_file)(client.cluster, conf.as_ptr()) };
+        Failed::check("rados_conf_read_file", answer)?;
+        Ok(client)
+    }
+
+    pub fn set(&self, option: &str, value: &str) -> Result<(), Failed> {
+        let (option, value) = (c_text(option)?, c_text(value)?);
+        // SAFETY: the handle is alive, the strings outlive the call.
+        let answer = unsafe { (self.api.rados_conf_set)(self.cluster, option.as_ptr(), value.as_ptr()) };
+        Failed::check("rados_conf_set", answer).map(drop)
+    }
+
+    /// The fsid that the configuration file names, if it does.
+    pub fn configured_fsid(&self) -> Option<String> {
+        let mut text = [0 as c_char; FSID_LEN];
+        // SAFETY: the buffer is as long as is said.
+        let answer =
+            unsafe { (self.api.rados_conf_get)(self.cluster, c"fsid".as_ptr(), text.as_mut_ptr(), text.len()) };
+        // SAFETY: the library has ended what it wrote with a zero.
+        let fsid = (answer >= 0).then(|| unsafe { from_c(text.as_ptr()) })?;
+        // Without a line in the file the option is the nil UUID.
+        (!fsid.is_empty() && fsid.chars().any(|digit| !matches!(digit, '0' | '-'))).then_some(fsid)
+    }
+
+    pub fn connect(self) -> Result<Connection, Failed> {
+        // SAFETY: the handle is alive and was not connected before, since connecting consumes it.
+        Failed::check("rados_connect", unsafe { (self.api.rados_connect)(self.cluster) })?;
+        let mut text = [0 as c_char; FSID_LEN];
+        // SAFETY: the buffer is as long as is said.
+        let answer = unsafe { (self.api.rados_cluster_fsid)(self.cluster, text.as_mut_ptr(), text.len()) };
+        Failed::check("rados_cluster_fsid", answer)?;
+        // SAFETY: the library has ended what it wrote with a zero.
+        let fsid = unsafe { from_c(text.as_ptr()) };
+        Ok(Connection { client: self, fsid, lost: AtomicBool::new(false) })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // SAFETY: made by rados_create, shut down once; whoever uses it holds an Arc of its Connection.
+        unsafe { (self.api.rados_shutdown)(self.cluster) }
+    }
+}
+
+/// A connected client. Shared by everything in the process that uses the cluster: measured, one connection clones as fast
+/// as one per thread, and each costs threads and memory.
+pub struct Connection {
+    client: Client,
+    fsid: String,
+    lost: AtomicBool,
+}
+
+impl Connection {
+    pub fn fsid(&self) -> &str {
+        &self.fsid
+    }
+
+    pub(super) fn api(&self) -> &'static Api {
+        self.client.api
+    }
+
+    /// Whether the cluster has shut this client out. librados reconnects by itself after everything else.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn check(&self, call: &'static str, answer: c_int) -> Result<usize, Failed> {
+        self.check_long(call, answer as isize)
+    }
+
+    pub(super) fn check_long(&self, call: &'static str, answer: isize) -> Result<usize, Failed> {
+        Failed::check_long(call, answer).inspect_err(|failed| {
+            if failed.is(ESHUTDOWN) {
+                self.lost.store(true, Ordering::Relaxed);
+            }
+        })
+    }
+
+    /// A command in Ceph's JSON form for the monitors, and its output.
+    pub fn mon_command(&self, command: &str) -> Result<Vec<u8>, Failed> {
+        let command = c_text(command)?;
+        let mut commands = [command.as_ptr()];
+        let (mut out, mut out_len) = (ptr::null_mut::<c_char>(), 0usize);
+        let api = self.api();
+        // SAFETY: one command of one string; no input; the status string is not asked for, which the call allows.
+        let answer = unsafe {
+            (api.rados_mon_command)(
+                self.client.cluster,
+                commands.as_mut_ptr(),
+                1,
+                ptr::null(),
+                0,
+                &raw mut out,
+                &raw mut out_len,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        let bytes = if out.is_null() {
+            Vec::new()
+        } else {
+            // SAFETY: the library has allocated `out_len` bytes there, which are copied and given back.
+            unsafe {
+                let bytes = std::slice::from_raw_parts(out.cast::<u8>(), out_len).to_vec();
+                (api.rados_buffer_free)(out);
+                bytes
+            }
+        };
+        self.check("rados_mon_command", answer)?;
+        Ok(bytes)
+    }
+
+    /// Ceph's number of the oldest release whose clients may connect (13 is Mimic), as the administrator has set it.
+    pub fn required_client_release(&self) -> Result<i8, Failed> {
+        let (mut in_use, mut required) = (0i8, 0i8);
+        // SAFETY: both places live until the call returns.
+        let answer = unsafe {
+            (self.api().rados_get_min_compatible_client)(self.client.cluster, &raw mut in_use, &raw mut required)
+        };
+        self.check("rados_get_min_compatible_client", answer)?;
+        Ok(required)
+    }
+
+    /// `ENOENT` if the cluster has no such pool.
+    pub fn pool(self: &Arc<Self>, pool: &str) -> Result<IoCtx, Failed> {
+        let text = c_text(pool)?;
+        let mut handle = ptr::null_mut();
+        // SAFETY: the cluster's handle is alive, the string outlives the call.
+        let answer = unsafe { (self.api().rados_ioctx_create)(self.client.cluster, text.as_ptr(), &raw mut handle) };
+        self.check("rados_ioctx_create", answer)?;
+        // A write to a full pool waits for room, for as long as that takes, unless it asks to be refused.
+        // SAFETY: the handle has just been made.
+        unsafe { (self.api().rados_set_pool_full_try)(handle) };
+        Ok(IoCtx { connection: self.clone(), handle })
+    }
+}
+
+/// A pool, as the calls want it.
+pub struct IoCtx {
+    pub(super) connection: Arc<Connection>,
+    pub(super) handle: rados_ioctx_t,
+}
+
+// SAFETY: an ioctx may move between threads, and its calls may overlap as long as its settings (namespace, locator,
+// snapshot context) are left alone: none is touched after `pool`.
+unsafe impl Send for IoCtx {}
+// SAFETY: as above.
+unsafe impl Sync for IoCtx {}
+
+impl IoCtx {
+    /// Names of the applications that the pool is enabled for, `rbd` among them if all is well.
+    pub fn applications(&self) -> Result<Vec<String>, Failed> {
+        let mut text = vec![0u8; 1024];
+        let mut len = text.len();
+        // SAFETY: the buffer is as long as is said.
+        let answer = unsafe {
+            (self.connection.api().rados_application_list)(self.handle, text.as_mut_ptr().cast(), &raw mut len)
+        };
+        self.connection.check("rados_application_list", answer)?;
+        text.truncate(len);
+        let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+    }
+}
+
+impl Drop for IoCtx {
+    fn drop(&mut self) {
+        // SAFETY: made by rados_ioctx_create, destroyed once, before its cluster. Images have a copy of their own.
+        unsafe { (self.connection.api().rados_ioctx_destroy)(self.handle) }
+    }
+}

@@ -1,0 +1,119 @@
+//! Removal of disks, and of what it had to leave.
+//!
+//! A disk with clones goes to Ceph's trash with a mark in its metadata. The trash is shared: other services and
+//! operators put images there and mean to have them back, so that the mark, and nothing like a pattern of names, tells which
+//! are ours to free. Ceph's own schedule for purging the trash is refused for the same reason.
+
+use umbel_core::Result;
+use umbel_driver::Removed;
+
+use crate::errno::{EBUSY, ENOENT, ENOTEMPTY, Failed};
+use crate::ffi::{Access, Image, IoCtx, TrashEntry, Which};
+use crate::pool::CephName;
+
+/// Key of the mark in an image's metadata. Keys that begin with `conf_` are Ceph's, all others anybody's.
+const MARK: &str = "umbel.removed";
+
+/// Removing may run twice, and may have broken off anywhere the first time.
+pub fn remove(ceph: &CephName, pool: &IoCtx, disk: &str) -> Result<Removed> {
+    let about = |failed: Failed| failed.about(&ceph.disk(disk));
+    // Not open for writing yet: that leaves a watch, and most disks have neither snapshots nor clones.
+    let (bare, cloned) = match pool.open(Which::Name(disk), None, Access::Read).and_then(|image| look(&image)) {
+        // Absent, or the rest of a removal that broke off, which librbd still finds by its name.
+        Err(failed) if failed.is(ENOENT) => (true, false),
+        state => state.map_err(about)?,
+    };
+    if cloned {
+        return hide(pool, disk).map_err(about);
+    }
+    if !bare {
+        match pool.open(Which::Name(disk), None, Access::Write).and_then(|image| drop_snapshots(&image)) {
+            // Somebody has cloned it in between.
+            Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) => {}
+            Err(failed) if failed.is(ENOENT) => return Ok(Removed::Absent),
+            done => done.map_err(about)?,
+        }
+    }
+    match pool.remove(disk) {
+        Ok(()) => Ok(Removed::Gone),
+        Err(failed) if failed.is(ENOENT) => Ok(Removed::Absent),
+        Err(failed) if failed.is(ENOTEMPTY) => hide(pool, disk).map_err(about),
+        Err(failed) => Err(about(failed)),
+    }
+}
+
+/// Whether it has no snapshots, not even removed ones, and whether it has clones.
+fn look(image: &Image) -> Result<(bool, bool), Failed> {
+    let bare = image.snapshots()?.is_empty();
+    Ok((bare, !bare && image.has_clones()?))
+}
+
+/// Its snapshots stay: each is a round of the monitors, and [`purge`] has more time than a request.
+fn hide(pool: &IoCtx, disk: &str) -> Result<Removed, Failed> {
+    let marked = pool.open(Which::Name(disk), None, Access::Write).and_then(|image| image.set_metadata(MARK, "1"));
+    // The mark first: what is in the trash without it is never freed. A mark outside the trash means nothing.
+    match marked.and_then(|()| pool.trash_move(disk)) {
+        Ok(()) => Ok(Removed::Hidden),
+        Err(failed) if failed.is(ENOENT) => Ok(Removed::Absent),
+        Err(failed) => Err(failed),
+    }
+}
+
+fn drop_snapshots(image: &Image) -> Result<(), Failed> {
+    for snapshot in image.snapshots()? {
+        let removed = if snapshot.visible {
+            image.remove_snapshot(&snapshot.name)
+        } else {
+            image.remove_snapshot_by_id(snapshot.id)
+        };
+        match removed {
+            Err(failed) if !failed.is(ENOENT) => return Err(failed),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Names of the disks it has freed. A disk that cannot be freed now is no failure: there is a next time.
+pub fn purge(ceph: &CephName, pool: &IoCtx) -> Result<Vec<String>> {
+    let mut purged = Vec::new();
+    // Freeing a clone may free its parent.
+    loop {
+        let entries = pool.trash_list().map_err(|failed| failed.about(&format!("The trash of pool '{}'", ceph.0)))?;
+        let before = purged.len();
+        for entry in entries.into_iter().filter(|entry| entry.by_user) {
+            match free(pool, &entry) {
+                Ok(true) => purged.push(entry.name),
+                Ok(false) => {}
+                Err(failed) => {
+                    tracing::warn!(disk = entry.name, id = entry.id, pool = %ceph.0, error = %failed,
+                        "a removed disk cannot be freed yet");
+                }
+            }
+        }
+        if purged.len() == before {
+            return Ok(purged);
+        }
+    }
+}
+
+/// Whether the entry was ours, and is gone.
+fn free(pool: &IoCtx, entry: &TrashEntry) -> Result<bool, Failed> {
+    let image = match pool.open(Which::Id(&entry.id), None, Access::Read) {
+        // Another host is faster.
+        Err(failed) if failed.is(ENOENT) => return Ok(false),
+        image => image?,
+    };
+    if image.metadata(MARK)?.is_none() || image.has_clones()? {
+        return Ok(false);
+    }
+    let bare = image.snapshots()?.is_empty();
+    drop(image);
+    if !bare {
+        drop_snapshots(&pool.open(Which::Id(&entry.id), None, Access::Write)?)?;
+    }
+    match pool.trash_remove(&entry.id) {
+        Err(failed) if failed.is(ENOENT) => Ok(false),
+        done => done.map(|()| true),
+    }
+}

@@ -1,0 +1,323 @@
+//! Bytes into disks and out of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
+use umbel_core::{Error, GIB, Kind, Result};
+use umbel_driver::{ByteStream, WriteOptions};
+
+use crate::cluster::CephCluster;
+use crate::errno::Failed;
+use crate::ffi::{Access, DataImage, Which};
+use crate::pool::CephName;
+
+/// Size of an RBD object by default. A write of one object is one request to one OSD.
+const OBJECT: usize = 4 << 20;
+
+/// Objects on their way to the cluster per upload, so at most 36 MiB of memory each.
+const WRITES: usize = 8;
+
+/// Objects on their way from the cluster per download.
+const READS: usize = 4;
+
+/// Zeros are looked for in pieces of this size.
+const PAGE: usize = 4_096;
+
+/// A disk of unknown size begins with this, and doubles. Space that is not written to costs nothing.
+const FIRST_SIZE: u64 = GIB;
+
+pub async fn read(
+    cluster: &CephCluster,
+    ceph: &CephName,
+    disk: &str,
+    snapshot: Option<&str>,
+    range: Range<u64>,
+) -> Result<ByteStream> {
+    let (ceph, disk, snapshot) = (ceph.clone(), disk.to_owned(), snapshot.map(str::to_owned));
+    let subject = match &snapshot {
+        Some(snapshot) => ceph.snapshot(&disk, snapshot),
+        None => ceph.disk(&disk),
+    };
+    let about = subject.clone();
+    let open = cluster.run(move |connection| {
+        let image = ceph.open(connection)?.open(Which::Name(&disk), snapshot.as_deref(), Access::Read);
+        let image = image.map_err(|failed| failed.about(&about))?;
+        let size = image.size().map_err(|failed| failed.about(&about))?;
+        Ok((DataImage::new(image), size))
+    });
+    let (image, size) = open.await?;
+    if range.end > size {
+        return Err(Error::bad_request(format!("{subject} has {size} bytes, not {}.", range.end)));
+    }
+    let pieces = stream::iter(pieces(range)).map(move |piece| {
+        let (image, subject) = (image.clone(), subject.clone());
+        async move { image.read(piece.start, piece.len()).await.map_err(|failed| failed.about(&subject)) }
+    });
+    Ok(Box::pin(pieces.buffered(READS)))
+}
+
+/// A piece of a range that lies in one object.
+struct Piece {
+    start: u64,
+    end: u64,
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Piece> + Send {
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let end = ((start / OBJECT as u64 + 1) * OBJECT as u64).min(range.end);
+        let piece = (start < range.end).then_some(Piece { start, end });
+        start = end;
+        piece
+    })
+}
+
+/// Runs as a task of its own: when the caller's future is dropped, the disk that was begun still has to be removed, and only
+/// after every write on its way to it has ended.
+pub async fn write(
+    cluster: &Arc<CephCluster>,
+    ceph: &CephName,
+    disk: &str,
+    data: ByteStream,
+    options: WriteOptions,
+) -> Result<u64> {
+    let (caller, caller_gone) = oneshot::channel();
+    let (cluster, ceph, disk) = (cluster.clone(), ceph.clone(), disk.to_owned());
+    let task = tokio::spawn(async move { receive(&cluster, &ceph, &disk, data, options, caller_gone).await });
+    let outcome = task.await;
+    drop::<oneshot::Sender<()>>(caller);
+    outcome.map_err(Error::internal)?
+}
+
+async fn receive(
+    cluster: &Arc<CephCluster>,
+    ceph: &CephName,
+    disk: &str,
+    data: ByteStream,
+    options: WriteOptions,
+    mut caller_gone: oneshot::Receiver<()>,
+) -> Result<u64> {
+    let subject = ceph.disk(disk);
+    let room = cluster.room(&ceph.0, &subject).await?;
+    let size = options.size.unwrap_or(FIRST_SIZE).max(options.min_size);
+    let image = create(cluster, ceph, disk, size).await?;
+    let mut filling = Filling {
+        cluster,
+        ceph,
+        subject,
+        image,
+        size,
+        received: 0,
+        block: BytesMut::new(),
+        in_flight: FuturesUnordered::new(),
+        stored: 0,
+        room,
+    };
+    let filled = filling.fill(data, &options, &mut caller_gone).await;
+    // After a failure the writes on their way must end too, before their disk can be removed.
+    while filling.in_flight.next().await.is_some() {}
+    let image = filling.image;
+    let _ = tokio::task::spawn_blocking(move || image.close()).await;
+    if filled.is_err() {
+        undo(cluster, ceph, disk).await;
+    }
+    filled
+}
+
+async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -> Result<Arc<DataImage>> {
+    let (ceph, disk) = (ceph.clone(), disk.to_owned());
+    let work = move |connection: &Arc<_>| {
+        let pool = ceph.open(connection)?;
+        let about = |failed: Failed| failed.about(&ceph.disk(&disk));
+        pool.create(&disk, size).map_err(about)?;
+        let image = pool.open(Which::Name(&disk), None, Access::Write).inspect_err(|_| {
+            let _ = pool.remove(&disk);
+        });
+        Ok(DataImage::new(image.map_err(about)?))
+    };
+    cluster.run(work).await
+}
+
+async fn undo(cluster: &CephCluster, ceph: &CephName, disk: &str) {
+    let (ceph, disk) = (ceph.clone(), disk.to_owned());
+    let work = move |connection: &Arc<_>| {
+        let pool = ceph.open(connection)?;
+        pool.remove(&disk).map_err(|failed| failed.about(&ceph.disk(&disk)))
+    };
+    if let Err(error) = cluster.run(work).await {
+        tracing::error!(error = error.for_log(), "a disk that could not be written whole is left behind");
+    }
+}
+
+/// A disk while it is written.
+struct Filling<'a> {
+    cluster: &'a CephCluster,
+    ceph: &'a CephName,
+    subject: String,
+    image: Arc<DataImage>,
+    /// Of the image, now.
+    size: u64,
+    received: u64,
+    /// The end of what was received, less than an object.
+    block: BytesMut,
+    in_flight: FuturesUnordered<BoxFuture<'static, Result<(), Failed>>>,
+    /// Bytes written, and how many may be: what was free in the pool. Ceph notices a full pool seconds late.
+    stored: u64,
+    room: u64,
+}
+
+impl Filling<'_> {
+    async fn fill(
+        &mut self,
+        mut data: ByteStream,
+        options: &WriteOptions,
+        caller_gone: &mut oneshot::Receiver<()>,
+    ) -> Result<u64> {
+        loop {
+            let next = tokio::select! {
+                biased;
+                _ = &mut *caller_gone => return Err(abandoned()),
+                next = data.next() => next,
+            };
+            let Some(bytes) = next.transpose()? else { break };
+            let objects = self.received / OBJECT as u64;
+            self.take(bytes, options.size).await?;
+            if self.received / OBJECT as u64 > objects {
+                (options.progress)(self.received);
+            }
+        }
+        if let Some(size) = options.size.filter(|size| *size != self.received) {
+            return Err(Error::bad_request(format!("{} bytes came of the {size} announced.", self.received)));
+        }
+        self.put().await?;
+        while let Some(written) = self.in_flight.next().await {
+            written.map_err(|failed| failed.about(&self.subject))?;
+        }
+        self.image.flush().await.map_err(|failed| failed.about(&self.subject))?;
+        self.resize(self.received.max(options.min_size)).await?;
+        (options.progress)(self.received);
+        match caller_gone.try_recv() {
+            Err(oneshot::error::TryRecvError::Closed) => Err(abandoned()),
+            _ => Ok(self.received),
+        }
+    }
+
+    async fn take(&mut self, mut bytes: Bytes, announced: Option<u64>) -> Result<()> {
+        if let Some(size) = announced
+            && self.received + bytes.len() as u64 > size
+        {
+            return Err(Error::bad_request(format!("More bytes came than the {size} announced.")));
+        }
+        while !bytes.is_empty() {
+            let now = bytes.split_to(bytes.len().min(OBJECT - self.block.len()));
+            self.block.reserve(OBJECT - self.block.len());
+            self.block.extend_from_slice(&now);
+            self.received += now.len() as u64;
+            if self.block.len() == OBJECT {
+                self.put().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the block, the last of what was received, on its way.
+    async fn put(&mut self) -> Result<()> {
+        let block = self.block.split().freeze();
+        let start = self.received - block.len() as u64;
+        if self.received > self.size {
+            self.resize((self.size * 2).max(self.received)).await?;
+        }
+        let Some(used) = without_zeros(&block) else { return Ok(()) };
+        self.stored += used.len() as u64;
+        if self.stored > self.room {
+            // Others may have made room, and what was stored so far is counted by now, or soon.
+            self.room = self.stored + self.cluster.room(&self.ceph.0, &self.subject).await?;
+        }
+        while self.in_flight.len() >= WRITES {
+            if let Some(written) = self.in_flight.next().await {
+                written.map_err(|failed| failed.about(&self.subject))?;
+            }
+        }
+        let image = self.image.clone();
+        let write = async move { image.write(start + used.start as u64, block.slice(used)).await };
+        self.in_flight.push(write.boxed());
+        // A future does nothing until it is polled, and the next piece of the stream may be long in coming.
+        if let Some(written) = self.in_flight.next().now_or_never().flatten() {
+            written.map_err(|failed| failed.about(&self.subject))?;
+        }
+        Ok(())
+    }
+
+    async fn resize(&mut self, size: u64) -> Result<()> {
+        if size == self.size {
+            return Ok(());
+        }
+        let (image, subject) = (self.image.clone(), self.subject.clone());
+        let work = move |_: &Arc<_>| image.resize(size).map_err(|failed| failed.about(&subject));
+        self.cluster.run(work).await?;
+        self.size = size;
+        Ok(())
+    }
+}
+
+/// The range of the block that holds all that is not zero, if any is.
+fn without_zeros(block: &[u8]) -> Option<Range<usize>> {
+    // Compared by pages rather than by bytes: that is a library call, and fast in every build.
+    static ZEROS: [u8; PAGE] = [0; PAGE];
+    let used = |page: &[u8]| page != &ZEROS[..page.len()];
+    let first = block.chunks(PAGE).position(used)?;
+    let last = block.chunks(PAGE).rposition(used)?;
+    Some(first * PAGE..((last + 1) * PAGE).min(block.len()))
+}
+
+/// Nobody reads it: who would is gone.
+fn abandoned() -> Error {
+    Error::new(Kind::Gone, "The sender has gone away.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_at_both_ends_are_left_out() {
+        let check = |used: &[usize], length: usize, want: Option<Range<usize>>| {
+            let mut block = vec![0; length];
+            for at in used {
+                block[*at] = 1;
+            }
+            assert_eq!(without_zeros(&block), want, "{used:?} of {length}");
+        };
+        check(&[], 0, None);
+        check(&[], OBJECT, None);
+        check(&[0], 1, Some(0..1));
+        check(&[5_000], 3 * PAGE, Some(PAGE..2 * PAGE));
+        check(&[0, OBJECT - 1], OBJECT, Some(0..OBJECT));
+        check(&[PAGE + 9], PAGE + 10, Some(PAGE..PAGE + 10));
+    }
+
+    #[test]
+    fn reads_do_not_cross_objects() {
+        let check = |range: Range<u64>, want: &[(u64, usize)]| {
+            let have: Vec<_> = pieces(range.clone()).map(|piece| (piece.start, piece.len())).collect();
+            assert_eq!(have, want, "{range:?}");
+        };
+        const FOUR: u64 = OBJECT as u64;
+        check(0..0, &[]);
+        check(7..7, &[]);
+        check(3..5, &[(3, 2)]);
+        check(FOUR - 1..FOUR + 1, &[(FOUR - 1, 1), (FOUR, 1)]);
+        check(1..2 * FOUR, &[(1, OBJECT - 1), (FOUR, OBJECT)]);
+    }
+}
