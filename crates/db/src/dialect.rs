@@ -137,11 +137,7 @@ mod tests {
         let check = |engine: Engine, sql: &str, want: &str| assert_eq!(engine.statement(sql), want, "{engine:?}");
         let sql = "SELECT a FROM t WHERE b = ? AND c = '?' AND d LIKE ? FOR UPDATE SKIP LOCKED";
         check(Engine::Sqlite, sql, "SELECT a FROM t WHERE b = ? AND c = '?' AND d LIKE ? ");
-        check(
-            Engine::Postgres,
-            sql,
-            "SELECT a FROM t WHERE b = $1 AND c = '?' AND d LIKE $2 FOR UPDATE SKIP LOCKED",
-        );
+        check(Engine::Postgres, sql, "SELECT a FROM t WHERE b = $1 AND c = '?' AND d LIKE $2 FOR UPDATE SKIP LOCKED");
         check(Engine::MariaDb, sql, sql);
 
         let sql = "INSERT IGNORE INTO t (a) VALUES (?)";

@@ -81,7 +81,8 @@ impl Sql {
 
     #[must_use]
     pub fn order(mut self, order: &[(&str, Direction)]) -> Self {
-        let terms: Vec<String> = order.iter().map(|(column, direction)| format!("{column} {}", direction.sql())).collect();
+        let terms: Vec<String> =
+            order.iter().map(|(column, direction)| format!("{column} {}", direction.sql())).collect();
         self.text.push_str(" ORDER BY ");
         self.text.push_str(&terms.join(", "));
         self

@@ -1,0 +1,402 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use umbel_core::{Clock, Error, Kind, Result, Rng};
+use umbel_db::{Db, Schema, read, tx};
+
+use crate::flow::{Flow, Next, Run, Step};
+use crate::harness::{Crash, Moment};
+use crate::row::{self, Direction, Leased};
+
+#[derive(Clone)]
+pub struct RunnerConfig {
+    /// How long a row is held without renewal. Another process waits this long after a crash.
+    pub lease: Duration,
+    /// The longest time between two looks for due rows that nobody nudged about.
+    pub sweep: Duration,
+    /// Flows that run at once. They wait more than they work.
+    pub concurrency: usize,
+    /// For tests; see [`crate::harness`].
+    pub crash: Crash,
+}
+
+impl Default for RunnerConfig {
+    fn default() -> Self {
+        RunnerConfig {
+            lease: Duration::from_secs(15),
+            sweep: Duration::from_secs(2),
+            concurrency: 256,
+            crash: Crash::never(),
+        }
+    }
+}
+
+/// Says "there is something to do" to a runner of this process. Only a hint: the sweep finds it too.
+#[derive(Clone, Default)]
+pub struct Nudge(Arc<Notify>);
+
+impl Nudge {
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Runs the flows of one database. Any number of processes may run one each.
+pub struct Runner<S> {
+    db: Db<S>,
+    clock: Arc<dyn Clock>,
+    owner: String,
+    config: RunnerConfig,
+    flows: HashMap<&'static str, Arc<dyn Erased<S>>>,
+    nudge: Nudge,
+}
+
+impl<S: Schema> Runner<S> {
+    pub fn new(db: Db<S>, clock: Arc<dyn Clock>, rng: &dyn Rng, config: RunnerConfig) -> Self {
+        let owner = rng.uuid().to_string();
+        Runner { db, clock, owner, config, flows: HashMap::new(), nudge: Nudge::default() }
+    }
+
+    #[must_use]
+    pub fn with<F: Flow<Schema = S>>(mut self, flow: F) -> Self {
+        self.flows.insert(F::KIND, Arc::new(flow));
+        self
+    }
+
+    pub fn nudge(&self) -> Nudge {
+        self.nudge.clone()
+    }
+
+    /// Ends the leases of earlier processes at once. Only where this is known to be the only process on the database.
+    pub async fn take_over(&self) -> Result<()> {
+        tx!(self.db, "take over flows", |tx| row::release(tx, None).await)
+    }
+
+    /// Makes a flow that waits run now.
+    pub async fn wake(&self, id: &str) -> Result<()> {
+        let now = self.clock.now();
+        tx!(self.db, "wake a flow", |tx| row::wake(tx, id, now).await)?;
+        self.nudge.now();
+        Ok(())
+    }
+
+    /// Runs until told to stop; then lets no new flow start, waits for the running steps and frees the leases.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let slots = Arc::new(Semaphore::new(self.config.concurrency));
+        let mut running = JoinSet::new();
+        let renewing = tokio::spawn(self.clone().renew_leases());
+        while !*stop.borrow() {
+            while running.try_join_next().is_some() {}
+            let pause = self.start_due(&slots, &mut running).await.unwrap_or_else(|error| {
+                tracing::warn!(cause = error.cause(), "looking for due flows: {error}");
+                self.config.sweep
+            });
+            tokio::select! {
+                () = self.nudge.0.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
+                _ = stop.changed() => {}
+            }
+        }
+        while running.join_next().await.is_some() {}
+        renewing.abort();
+        let released = tx!(self.db, "release flows", |tx| row::release(tx, Some(&self.owner)).await);
+        if let Err(error) = released {
+            tracing::warn!(cause = error.cause(), "flows are left to their leases: {error}");
+        }
+    }
+
+    /// Runs everything there is, waiting flows too, until no row is left or the crash switch fires. For tests.
+    pub async fn run_until_idle(self: &Arc<Self>, limit: Duration) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + limit;
+        let slots = Arc::new(Semaphore::new(self.config.concurrency));
+        let mut running = JoinSet::new();
+        loop {
+            let pause = self.start_due(&slots, &mut running).await?;
+            while running.try_join_next().is_some() {}
+            if self.config.crash.fired() {
+                running.abort_all();
+                return Ok(());
+            }
+            let now = self.clock.now();
+            let idle = read!(self.db, "next due flow", |tx| row::next_due(tx, now).await)?.is_none();
+            if idle && running.is_empty() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(Error::new(Kind::Timeout, "Flows still run."));
+            }
+            tokio::select! {
+                Some(_) = running.join_next() => {}
+                () = self.nudge.0.notified() => {}
+                () = tokio::time::sleep(pause.min(Duration::from_millis(20))) => {}
+            }
+        }
+    }
+
+    /// Starts what is due; how long until something may be due again.
+    async fn start_due(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> Result<Duration> {
+        loop {
+            let free = slots.available_permits();
+            if free == 0 {
+                return Ok(self.config.sweep);
+            }
+            let now = self.clock.now();
+            let due = read!(self.db, "next due flow", |tx| row::next_due(tx, now).await)?;
+            match due {
+                Some(due) if due <= now => {}
+                Some(due) => return Ok(due.since(now).min(self.config.sweep)),
+                None => return Ok(self.config.sweep),
+            }
+            let until = now.plus(self.config.lease);
+            let leased = tx!(self.db, "lease flows", |tx| row::lease(tx, &self.owner, now, until, free).await)?;
+            if leased.is_empty() {
+                return Ok(Duration::from_millis(50).min(self.config.sweep));
+            }
+            for flow in leased {
+                let Ok(slot) = slots.clone().acquire_owned().await else {
+                    return Ok(self.config.sweep);
+                };
+                let runner = self.clone();
+                running.spawn(async move {
+                    runner.one(flow).await;
+                    drop(slot);
+                });
+            }
+        }
+    }
+
+    async fn one(&self, flow: Leased) {
+        let (kind, id) = (flow.kind.clone(), flow.id.clone());
+        let Some(handler) = self.flows.get(kind.as_str()) else {
+            tracing::error!(kind, id, "no program for this kind of flow; it waits for a newer process");
+            return;
+        };
+        match handler.drive(self, flow).await {
+            Ok(()) => self.nudge.now(),
+            Err(error) if self.config.crash.fired() => drop(error),
+            // The row keeps its last saved step; the lease runs out and the step is tried again.
+            Err(error) => tracing::warn!(kind, id, cause = error.cause(), "a flow stopped: {error}"),
+        }
+    }
+
+    async fn renew_leases(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.config.lease / 3).await;
+            let now = self.clock.now();
+            let until = now.plus(self.config.lease);
+            let renewed = tx!(self.db, "renew flow leases", |tx| row::renew(tx, &self.owner, now, until).await);
+            if let Err(error) = renewed {
+                tracing::warn!(cause = error.cause(), "leases were not renewed: {error}");
+            }
+        }
+    }
+
+    async fn save(&self, flow: &mut Leased) -> Result<()> {
+        let generation = flow.generation;
+        tx!(self.db, "save a flow", |tx| {
+            flow.generation = generation;
+            row::save(tx, flow).await
+        })
+    }
+
+    async fn end(&self, flow: &Leased) -> Result<()> {
+        tx!(self.db, "end a flow", |tx| row::end(tx, flow).await)
+    }
+
+    fn crash(&self, flow: &Leased, step: &str, moment: Moment) -> Result<()> {
+        match self.config.crash.here(&flow.kind, step, moment) {
+            true => Err(Error::internal("the crash switch fired")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A flow whose types are forgotten, so that one runner holds many.
+#[async_trait]
+trait Erased<S>: Send + Sync {
+    async fn drive(&self, runner: &Runner<S>, flow: Leased) -> Result<()>;
+}
+
+#[async_trait]
+impl<S: Schema, F: Flow<Schema = S>> Erased<S> for F {
+    async fn drive(&self, runner: &Runner<S>, mut row: Leased) -> Result<()> {
+        let mut state: F::State = serde_json::from_str(&row.state)
+            .map_err(|error| Error::internal(error).because(format!("reading the state of {} {}", row.kind, row.id)))?;
+        loop {
+            let parked = match row.direction {
+                Direction::Forward => forward(self, runner, &mut row, &mut state).await?,
+                Direction::Undo | Direction::Rewind => back(self, runner, &mut row, &mut state).await?,
+                Direction::Failed => Some(last(self, runner, &mut row, &mut state).await?),
+            };
+            if parked.is_some() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The flow left the runner: ended or parked.
+struct Left;
+
+async fn forward<S: Schema, F: Flow<Schema = S>>(
+    flow: &F,
+    runner: &Runner<S>,
+    row: &mut Leased,
+    state: &mut F::State,
+) -> Result<Option<Left>> {
+    let step = step_of::<F>(&row.step)?;
+    let run = run_of(row);
+    runner.crash(row, step.name(), Moment::BeforeStep)?;
+    let outcome = match runner.clock.now() > row.deadline {
+        true => Err(Error::new(Kind::Internal, "The operation did not finish in time.")),
+        false => flow.run(step, state, &run).await,
+    };
+    runner.crash(row, step.name(), Moment::AfterStep)?;
+    match outcome {
+        Ok(Next::Through(next)) => {
+            row.step = next.name().to_owned();
+            return Ok(None);
+        }
+        Ok(Next::Go(next)) => {
+            row.attempt = 0;
+            row.step = next.name().to_owned();
+        }
+        Ok(Next::Rewind(target)) => {
+            row.attempt = 0;
+            row.direction = Direction::Rewind;
+            row.target = Some(target.name().to_owned());
+        }
+        Ok(Next::Wait(pause)) => return park(runner, row, state, pause).await.map(Some),
+        Ok(Next::Done) => {
+            runner.end(row).await?;
+            return Ok(Some(Left));
+        }
+        Err(error) if worth_another_try(&error) && row.attempt + 1 < F::ATTEMPTS => {
+            row.attempt += 1;
+            tracing::debug!(
+                kind = row.kind,
+                id = row.id,
+                step = step.name(),
+                cause = error.cause(),
+                "step runs again: {error}"
+            );
+            return park(runner, row, state, backoff(row.attempt)).await.map(Some);
+        }
+        Err(error) => {
+            tracing::info!(
+                kind = row.kind,
+                id = row.id,
+                step = step.name(),
+                cause = error.cause(),
+                "step failed: {error}"
+            );
+            row.attempt = 0;
+            row.direction = Direction::Undo;
+            row.error = Some(error);
+        }
+    }
+    persist(runner, row, state).await?;
+    runner.crash(row, step.name(), Moment::AfterSave)?;
+    Ok(None)
+}
+
+async fn back<S: Schema, F: Flow<Schema = S>>(
+    flow: &F,
+    runner: &Runner<S>,
+    row: &mut Leased,
+    state: &mut F::State,
+) -> Result<Option<Left>> {
+    let step = step_of::<F>(&row.step)?;
+    let run = run_of(row);
+    runner.crash(row, step.name(), Moment::BeforeUndo)?;
+    let undone = flow.undo(step, state, &run).await;
+    runner.crash(row, step.name(), Moment::AfterUndo)?;
+    if let Err(error) = undone {
+        // An undo is never given up: what it would leave behind is an orphan.
+        row.attempt += 1;
+        tracing::warn!(
+            kind = row.kind,
+            id = row.id,
+            step = step.name(),
+            cause = error.cause(),
+            "undo runs again: {error}"
+        );
+        return park(runner, row, state, backoff(row.attempt)).await.map(Some);
+    }
+    row.attempt = 0;
+    let target = row.target.as_deref().map(step_of::<F>).transpose()?;
+    let earlier = step.position().checked_sub(1).and_then(|at| F::Step::ALL.get(at));
+    match (row.direction, earlier) {
+        (Direction::Rewind, _) if target == Some(step) => {
+            row.direction = Direction::Forward;
+            row.target = None;
+        }
+        (_, Some(earlier)) => row.step = earlier.name().to_owned(),
+        (_, None) => row.direction = Direction::Failed,
+    }
+    persist(runner, row, state).await?;
+    Ok(None)
+}
+
+async fn last<S: Schema, F: Flow<Schema = S>>(
+    flow: &F,
+    runner: &Runner<S>,
+    row: &mut Leased,
+    state: &mut F::State,
+) -> Result<Left> {
+    let run = run_of(row);
+    runner.crash(row, &row.step, Moment::BeforeFailed)?;
+    let unknown = Error::internal("the flow failed without a reason");
+    let told = flow.failed(state, row.error.as_ref().unwrap_or(&unknown), &run).await;
+    runner.crash(row, &row.step, Moment::AfterFailed)?;
+    if let Err(error) = told {
+        row.attempt += 1;
+        tracing::warn!(
+            kind = row.kind,
+            id = row.id,
+            cause = error.cause(),
+            "the end of a failed flow runs again: {error}"
+        );
+        return park(runner, row, state, backoff(row.attempt)).await;
+    }
+    runner.end(row).await?;
+    Ok(Left)
+}
+
+async fn persist<S: Schema, T: serde::Serialize>(runner: &Runner<S>, row: &mut Leased, state: &T) -> Result<()> {
+    row.state = serde_json::to_string(state).map_err(Error::internal)?;
+    runner.save(row).await
+}
+
+async fn park<S: Schema, T: serde::Serialize>(
+    runner: &Runner<S>,
+    row: &mut Leased,
+    state: &T,
+    pause: Duration,
+) -> Result<Left> {
+    row.state = serde_json::to_string(state).map_err(Error::internal)?;
+    let run_at = runner.clock.now().plus(pause);
+    tx!(runner.db, "park a flow", |tx| row::park(tx, row, run_at).await)?;
+    Ok(Left)
+}
+
+fn step_of<F: Flow>(name: &str) -> Result<F::Step> {
+    F::Step::parse(name).ok_or_else(|| Error::internal(format!("{} has no step {name}", F::KIND)))
+}
+
+fn run_of(row: &Leased) -> Run {
+    Run { id: row.id.clone(), request_id: row.request_id.clone(), attempt: row.attempt, created_at: row.created_at }
+}
+
+fn worth_another_try(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Busy | Kind::Unavailable | Kind::Timeout)
+}
+
+fn backoff(attempt: u32) -> Duration {
+    Duration::from_millis(100 << attempt.min(8))
+}
