@@ -1,0 +1,105 @@
+use std::pin::Pin;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use umbel_core::{Error, Kind, Result};
+
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// A body on its way out or in.
+pub enum Body {
+    Empty,
+    Bytes(Bytes),
+    Stream(ByteStream),
+}
+
+impl Body {
+    pub fn into_stream(self) -> ByteStream {
+        match self {
+            Body::Empty => Box::pin(stream::empty()),
+            Body::Bytes(bytes) => Box::pin(stream::once(async move { Ok(bytes) })),
+            Body::Stream(stream) => stream,
+        }
+    }
+}
+
+/// The whole of a body, up to `limit` bytes.
+pub async fn collect(body: Body, limit: usize) -> Result<Bytes> {
+    if let Body::Bytes(bytes) = body {
+        return Ok(bytes);
+    }
+    let mut stream = body.into_stream();
+    let mut all = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        all.extend_from_slice(&chunk?);
+        if all.len() > limit {
+            return Err(Error::internal("an answer is larger than it may be"));
+        }
+    }
+    Ok(all.into())
+}
+
+/// Carries requests to services. A request's URL is absolute.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>>;
+}
+
+/// Over sockets, with connections kept open.
+pub struct HttpTransport {
+    client: reqwest::Client,
+}
+
+impl HttpTransport {
+    /// `insecure` takes any certificate, as `verify: false` in a clouds.yaml asks.
+    pub fn new(insecure: bool) -> Result<Self> {
+        // Another part of the process may have chosen a provider already; any will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .tls_danger_accept_invalid_certs(insecure)
+            .build()
+            .map_err(|error| Error::internal(error).because("making an HTTP client"))?;
+        Ok(HttpTransport { client })
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let mut outgoing = self.client.request(parts.method, parts.uri.to_string()).headers(parts.headers);
+        outgoing = match body {
+            Body::Empty => outgoing,
+            Body::Bytes(bytes) => outgoing.body(bytes),
+            Body::Stream(stream) => {
+                let stream = stream.map(|chunk| chunk.map_err(|error| std::io::Error::other(error.to_string())));
+                outgoing.body(reqwest::Body::wrap_stream(stream))
+            }
+        };
+        let response = outgoing.send().await.map_err(|error| unreachable(&parts.uri, &error))?;
+        let mut builder = http::Response::builder().status(response.status());
+        if let Some(headers) = builder.headers_mut() {
+            *headers = response.headers().clone();
+        }
+        let stream = response.bytes_stream().map(|chunk| {
+            chunk.map_err(|error| Error::unavailable("An answer ended before it was complete.").because(error))
+        });
+        builder.body(Body::Stream(Box::pin(stream))).map_err(Error::internal)
+    }
+}
+
+fn unreachable(uri: &http::Uri, error: &reqwest::Error) -> Error {
+    let kind = if error.is_timeout() { Kind::Timeout } else { Kind::Unavailable };
+    let place = uri.authority().map_or("the service", |authority| authority.as_str());
+    // The cause of a connection that failed stands two levels below.
+    let mut cause = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        cause = format!("{cause}: {inner}");
+        source = inner.source();
+    }
+    Error::new(kind, format!("No answer from {place}.")).because(cause)
+}
