@@ -16,6 +16,11 @@ pub struct TempDb<S> {
     _dir: Option<tempfile::TempDir>,
 }
 
+/// Does nothing, but makes a closure that moves `temp.db` move the whole, folder included.
+impl<S> Drop for TempDb<S> {
+    fn drop(&mut self) {}
+}
+
 /// An empty database of this schema on each engine in turn.
 pub async fn open_all<S: Schema>() -> Vec<TempDb<S>> {
     let mut all = Vec::new();

@@ -164,7 +164,7 @@ async fn migrations_run_once_from_many_processes() {
         let first = Db::<Things>::open(&url, 2).await.unwrap();
         assert_eq!(first.pending().await.unwrap(), 2);
         let second = Db::<Things>::open(&url, 2).await.unwrap();
-        let (one, two) = futures_util::join!(first.migrate(), second.migrate());
+        let (one, two) = tokio::join!(first.migrate(), second.migrate());
         assert_eq!(one.unwrap() + two.unwrap(), 2, "{engine:?}");
         assert_eq!(first.migrate().await.unwrap(), 0);
         assert_eq!(first.pending().await.unwrap(), 0);
