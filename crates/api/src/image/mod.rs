@@ -1,1 +1,30 @@
-//! The image service.
+//! The image service: Glance's API v2, one module per noun with its routes and bodies.
+//!
+//! Image has no microversion header: what a client may use it reads from the version list, so no body here is patched.
+//! A custom property is a member of the image object itself, beside the base attributes; it travels in
+//! [`Image::properties`].
+
+mod actions;
+mod data;
+mod images;
+mod info;
+mod locations;
+mod members;
+mod schemas;
+mod tags;
+mod values;
+mod versions;
+
+pub use actions::{DEACTIVATE, REACTIVATE};
+pub use data::{DOWNLOAD, UPLOAD};
+pub use images::{CREATE, DELETE, Image, ImageList, LIST, SHOW, UPDATE};
+pub use info::{ImportInfo, ImportMethods, SHOW_IMPORT, SHOW_STORES, SHOW_STORES_DETAIL, StoreInfo, Stores};
+pub use locations::{CREATE_LOCATION, ImageLocation, LIST_LOCATIONS, LocationMetadata, NewLocation, ValidationData};
+pub use members::{
+    CREATE_MEMBER, DELETE_MEMBER, LIST_MEMBERS, Member, MemberList, MemberStatus, NewMember, SHOW_MEMBER,
+    UPDATE_MEMBER, UpdateMember,
+};
+pub use schemas::SHOW_SCHEMA;
+pub use tags::{CREATE_TAG, DELETE_TAG};
+pub use values::{ContainerFormat, DiskFormat, ImageStatus, Visibility};
+pub use versions::{LIST_V2, LIST_VERSIONS, ROOT, Version, VersionList};
