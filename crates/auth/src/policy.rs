@@ -9,7 +9,8 @@ pub fn authorize(rule: Rule, policy: &str, ctx: &Ctx) -> Result<()> {
     let Some(principal) = &ctx.principal else {
         return Err(Error::unauthorized("The request you have made requires authentication."));
     };
-    let in_project = |role: &str| principal.is_admin() || (principal.project_id().is_some() && principal.has_role(role));
+    let in_project =
+        |role: &str| principal.is_admin() || (principal.project_id().is_some() && principal.has_role(role));
     let allowed = match rule {
         Rule::Public | Rule::Authenticated => true,
         Rule::Reader => in_project("reader"),

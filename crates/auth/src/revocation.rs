@@ -77,7 +77,8 @@ impl Revocations {
             return false;
         }
         let hit = |kind: RevocationKind, target: &str| {
-            all.get(&(kind, target.to_owned())).is_some_and(|revocation| principal.issued_at <= revocation.issued_before)
+            all.get(&(kind, target.to_owned()))
+                .is_some_and(|revocation| principal.issued_at <= revocation.issued_before)
         };
         let own = principal.audit_ids.first().is_some_and(|id| hit(RevocationKind::Audit, id));
         let chain = principal.audit_ids.last().is_some_and(|id| hit(RevocationKind::Chain, id));

@@ -113,7 +113,8 @@ impl Verifier {
             return Err(invalid().because("another algorithm"));
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|error| invalid().because(error))?;
-        let known = self.keys.read().iter().any(|key| key.id() == header.kid && key.verify(message.as_bytes(), &signature));
+        let known =
+            self.keys.read().iter().any(|key| key.id() == header.kid && key.verify(message.as_bytes(), &signature));
         if !known {
             return Err(invalid().because("no key of ours made the signature"));
         }
@@ -202,7 +203,8 @@ mod tests {
         let (head, rest) = token.split_once('.').unwrap();
         let (_, signature) = rest.split_once('.').unwrap();
         let spliced = format!("{head}.{}.{signature}", forged.split('.').nth(1).unwrap());
-        let none = format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":""}"#), rest.split('.').next().unwrap());
+        let none =
+            format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":""}"#), rest.split('.').next().unwrap());
         for bad in [forged.as_str(), &spliced, &none, "", "a.b.c", "x"] {
             assert!(verifier.verify(bad).is_err(), "{bad}");
         }

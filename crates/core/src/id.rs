@@ -135,7 +135,8 @@ mod tests {
         let id: Id<()> = text.parse().unwrap();
         assert_eq!(id.to_string(), text);
         assert_eq!(id.simple().parse::<Id<()>>().unwrap(), id);
-        for bad in ["", "x", "{6f1c3a52-9f0e-4b7e-8a53-0d8a1f2b3c4d}", "urn:uuid:6f1c3a52-9f0e-4b7e-8a53-0d8a1f2b3c4d"] {
+        for bad in ["", "x", "{6f1c3a52-9f0e-4b7e-8a53-0d8a1f2b3c4d}", "urn:uuid:6f1c3a52-9f0e-4b7e-8a53-0d8a1f2b3c4d"]
+        {
             assert!(bad.parse::<Id<()>>().is_err(), "{bad}");
         }
     }
