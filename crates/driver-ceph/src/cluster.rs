@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use umbel_core::{Error, Kind, Result};
+use umbel_driver::Capacity;
 
 use crate::errno::{ETIMEDOUT, Failed};
 use crate::ffi::{self, Client, Connection};
@@ -15,7 +16,7 @@ use crate::usage::Usage;
 /// How long figures about a pool's room are good for. The cluster itself gathers them every five seconds.
 const USAGE_AGE: Duration = Duration::from_secs(10);
 
-/// Figures this young are believed when they say that a pool is full.
+/// Figures this young are believed when they say that a pool is full, or not there.
 const USAGE_AGE_IF_FULL: Duration = Duration::from_secs(1);
 
 /// How a cluster is reached.
@@ -118,24 +119,18 @@ impl CephCluster {
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
     }
 
-    /// What is stored where; at most ten seconds old.
-    pub(crate) async fn usage(&self) -> Result<Arc<Usage>> {
-        self.usage_within(USAGE_AGE).await
+    /// Room in a pool; nothing if the cluster does not know (yet). At most ten seconds old, unless that would be no answer.
+    pub(crate) async fn capacity(&self, pool: &str) -> Result<Option<Capacity>> {
+        match self.usage_within(USAGE_AGE).await?.pool(pool) {
+            Some(capacity) if capacity.free > 0 => Ok(Some(capacity)),
+            // Somebody may have made room since, or the pool.
+            _ => self.capacity_now(pool).await,
+        }
     }
 
-    /// Bytes that may still be written to a pool; `NoSpace` if there are none.
-    pub(crate) async fn room(&self, pool: &str, subject: &str) -> Result<u64> {
-        let free = self.usage().await?.pool(pool).map_or(u64::MAX, |capacity| capacity.free);
-        if free > 0 {
-            return Ok(free);
-        }
-        // Somebody may have made room since.
-        let free = self.usage_within(USAGE_AGE_IF_FULL).await?.pool(pool).map_or(u64::MAX, |capacity| capacity.free);
-        if free > 0 {
-            return Ok(free);
-        }
-        Err(Error::new(Kind::NoSpace, format!("{subject}: the pool is full."))
-            .because(format!("ceph df: nothing is available in pool {pool}")))
+    /// As new as it can be had. The cluster itself counts some seconds late.
+    pub(crate) async fn capacity_now(&self, pool: &str) -> Result<Option<Capacity>> {
+        Ok(self.usage_within(USAGE_AGE_IF_FULL).await?.pool(pool))
     }
 
     async fn usage_within(&self, age: Duration) -> Result<Arc<Usage>> {

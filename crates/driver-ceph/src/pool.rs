@@ -5,7 +5,7 @@ use umbel_core::{Error, Result};
 use umbel_driver::{Attachment, ByteStream, Capacity, DiskInfo, Location, Pool, Removed, WriteOptions};
 
 use crate::cluster::CephCluster;
-use crate::errno::{EEXIST, ENOENT, Failed};
+use crate::errno::{EEXIST, ENOENT, ENOSPC, Failed};
 use crate::ffi::{Access, Connection, Image, IoCtx, Parent, Which};
 use crate::{remove, transfer};
 
@@ -29,6 +29,19 @@ impl CephName {
 
     pub fn snapshot(&self, disk: &str, snapshot: &str) -> String {
         format!("Snapshot '{snapshot}' of disk '{disk}' of pool '{}'", self.0)
+    }
+
+    /// Bytes that may be written to the pool; nothing if that is not known, and `NoSpace` if there are none.
+    pub async fn room(&self, cluster: &CephCluster, disk: &str) -> Result<Option<u64>> {
+        match cluster.capacity(&self.0).await?.map(|capacity| capacity.free) {
+            Some(0) => Err(self.full(disk)),
+            free => Ok(free),
+        }
+    }
+
+    /// In the words of Ceph's own refusal.
+    pub fn full(&self, disk: &str) -> Error {
+        Failed { errno: ENOSPC, call: "ceph df" }.about(&self.disk(disk))
     }
 
     /// A missing pool is a mistake in a configuration: it must not look like a missing disk.
@@ -117,8 +130,7 @@ impl Pool for CephPool {
     }
 
     async fn capacity(&self) -> Result<Capacity> {
-        let usage = self.cluster.usage().await?;
-        usage.pool(&self.ceph.0).ok_or_else(|| {
+        self.cluster.capacity(&self.ceph.0).await?.ok_or_else(|| {
             Error::unavailable(format!("The capacity of pool '{}' is not known.", self.name))
                 .because(format!("ceph df has no figures for pool {}", self.ceph.0))
         })
@@ -147,7 +159,7 @@ impl Pool for CephPool {
 
     async fn create(&self, disk: &str, size: u64) -> Result<()> {
         check_name(disk)?;
-        self.cluster.room(&self.ceph.0, &self.ceph.disk(disk)).await?;
+        self.ceph.room(&self.cluster, disk).await?;
         let disk = disk.to_owned();
         self.run(move |ceph, pool| pool.create(&disk, size).map_err(|failed| failed.about(&ceph.disk(&disk)))).await
     }
@@ -203,7 +215,7 @@ impl Pool for CephPool {
     async fn clone_disk(&self, parent: &Location, disk: &str, size: u64) -> Result<()> {
         check_name(disk)?;
         self.reach(parent).await?.map_err(Error::bad_request)?;
-        self.cluster.room(&self.ceph.0, &self.ceph.disk(disk)).await?;
+        self.ceph.room(&self.cluster, disk).await?;
         let (ceph, parent, disk) = (self.ceph.clone(), parent.clone(), disk.to_owned());
         self.cluster.run(move |connection| clone(connection, &ceph, &parent, &disk, size)).await
     }

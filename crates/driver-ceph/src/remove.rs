@@ -30,7 +30,6 @@ pub fn remove(ceph: &CephName, pool: &IoCtx, disk: &str) -> Result<Removed> {
         match pool.open(Which::Name(disk), None, Access::Write).and_then(|image| drop_snapshots(&image)) {
             // Somebody has cloned it in between.
             Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) => {}
-            Err(failed) if failed.is(ENOENT) => return Ok(Removed::Absent),
             done => done.map_err(about)?,
         }
     }

@@ -28,6 +28,9 @@ const READS: usize = 4;
 /// Zeros are looked for in pieces of this size.
 const PAGE: usize = 4_096;
 
+/// Bytes written to a pool of unknown room before it is looked at again.
+const UNCOUNTED: u64 = 64 << 20;
+
 /// A disk of unknown size begins with this, and doubles. Space that is not written to costs nothing.
 const FIRST_SIZE: u64 = GIB;
 
@@ -108,14 +111,13 @@ async fn receive(
     options: WriteOptions,
     mut caller_gone: oneshot::Receiver<()>,
 ) -> Result<u64> {
-    let subject = ceph.disk(disk);
-    let room = cluster.room(&ceph.0, &subject).await?;
+    let room = ceph.room(cluster, disk).await?.unwrap_or(UNCOUNTED);
     let size = options.size.unwrap_or(FIRST_SIZE).max(options.min_size);
     let image = create(cluster, ceph, disk, size).await?;
     let mut filling = Filling {
         cluster,
         ceph,
-        subject,
+        disk,
         image,
         size,
         received: 0,
@@ -164,7 +166,7 @@ async fn undo(cluster: &CephCluster, ceph: &CephName, disk: &str) {
 struct Filling<'a> {
     cluster: &'a CephCluster,
     ceph: &'a CephName,
-    subject: String,
+    disk: &'a str,
     image: Arc<DataImage>,
     /// Of the image, now.
     size: u64,
@@ -202,9 +204,9 @@ impl Filling<'_> {
         }
         self.put().await?;
         while let Some(written) = self.in_flight.next().await {
-            written.map_err(|failed| failed.about(&self.subject))?;
+            written.map_err(|failed| self.about(failed))?;
         }
-        self.image.flush().await.map_err(|failed| failed.about(&self.subject))?;
+        self.image.flush().await.map_err(|failed| self.about(failed))?;
         self.resize(self.received.max(options.min_size)).await?;
         (options.progress)(self.received);
         match caller_gone.try_recv() {
@@ -241,12 +243,11 @@ impl Filling<'_> {
         let Some(used) = without_zeros(&block) else { return Ok(()) };
         self.stored += used.len() as u64;
         if self.stored > self.room {
-            // Others may have made room, and what was stored so far is counted by now, or soon.
-            self.room = self.stored + self.cluster.room(&self.ceph.0, &self.subject).await?;
+            self.look_for_room().await?;
         }
         while self.in_flight.len() >= WRITES {
             if let Some(written) = self.in_flight.next().await {
-                written.map_err(|failed| failed.about(&self.subject))?;
+                written.map_err(|failed| self.about(failed))?;
             }
         }
         let image = self.image.clone();
@@ -254,16 +255,32 @@ impl Filling<'_> {
         self.in_flight.push(write.boxed());
         // A future does nothing until it is polled, and the next piece of the stream may be long in coming.
         if let Some(written) = self.in_flight.next().now_or_never().flatten() {
-            written.map_err(|failed| failed.about(&self.subject))?;
+            written.map_err(|failed| self.about(failed))?;
         }
         Ok(())
+    }
+
+    /// What was free at first is written to.
+    async fn look_for_room(&mut self) -> Result<()> {
+        let free = self.cluster.capacity_now(&self.ceph.0).await?.map(|capacity| capacity.free);
+        self.room = match free {
+            // Others have made room. Whether our own bytes are counted yet cannot be told, so they are taken to be not.
+            Some(free) if free > self.stored => free,
+            Some(_) => return Err(self.ceph.full(self.disk)),
+            None => self.stored + UNCOUNTED,
+        };
+        Ok(())
+    }
+
+    fn about(&self, failed: Failed) -> Error {
+        failed.about(&self.ceph.disk(self.disk))
     }
 
     async fn resize(&mut self, size: u64) -> Result<()> {
         if size == self.size {
             return Ok(());
         }
-        let (image, subject) = (self.image.clone(), self.subject.clone());
+        let (image, subject) = (self.image.clone(), self.ceph.disk(self.disk));
         let work = move |_: &Arc<_>| image.resize(size).map_err(|failed| failed.about(&subject));
         self.cluster.run(work).await?;
         self.size = size;

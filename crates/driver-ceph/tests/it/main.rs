@@ -1,0 +1,8 @@
+//! On a real cluster, which `make ceph-up` starts and `UMBEL_TEST_CEPH_CONF` names.
+//!
+//! Most tests make pools of their own, as `client.admin`: the suites purge, and purging is for one at a time.
+
+mod conformance;
+mod failures;
+mod objects;
+mod support;
