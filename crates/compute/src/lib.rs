@@ -1,1 +1,17 @@
-//! Servers, flavors, keypairs, quotas: model, API and the map of cells.
+//! Servers, flavors, keypairs and quotas: the model, the databases, the API, and the map of cells.
+//!
+//! * [`model`]: what a server is, and the pure functions by which it changes. No IO.
+//! * [`store`]: the tables, as free functions over a transaction.
+//! * `service`: the rules; `api`: HTTP on one side, the rules on the other.
+//!
+//! Two kinds of databases: one [`Api`] with what is global, and one [`Cell`] per cell with what runs there. A server
+//! is in exactly one cell, or, until a cell is chosen, a build request in `Api`.
+
+mod cells;
+pub mod flows;
+pub mod model;
+mod schema;
+pub mod store;
+
+pub use cells::{CellHandle, CellId, Cells};
+pub use schema::{Api, Cell};

@@ -1,0 +1,26 @@
+//! What a server is, and how it changes: pure functions without clock, database or bus.
+//!
+//! Stored is little: what is wanted ([`Want`] with its generation), what was observed (power with the generation it
+//! belongs to), the stage of life and the task under way. `status`, `vm_state`, `task_state` and `power_state` of the
+//! API are read off that by [`project`]; nobody sets them. The refused alternative, four columns that every operation
+//! sets by hand, is how servers get stuck between two of them.
+
+mod observe;
+mod project;
+mod server;
+mod spec;
+mod transition;
+
+pub use observe::{Change, Closed, observe};
+pub use project::{Projection, Status, VmState, project};
+pub use server::{Fault, HostRef, Life, Lock, Server, ServerId, State, Task, Want};
+pub use spec::{
+    BuildRequest, CONFIG_DRIVE_BYTES, DiskConfig, DiskPlan, DiskSource, FlavorSnapshot, ImageSnapshot, KeySnapshot,
+    Networks, ServerSpec,
+};
+pub use transition::{Action, deleted, failed, place, reset, transition};
+
+pub use umbel_bus::{Power, Restart};
+
+#[cfg(test)]
+pub(crate) mod testing;
