@@ -49,7 +49,7 @@ free_port() {
 }
 
 # Is pid $1 still a process of ours, that is one whose command line names $2? A zombie has no command line.
-runs() { [ -n "${1:-}" ] && tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF -- "$2"; }
+runs() { [ -n "${1:-}" ] && { tr "\0" " " <"/proc/$1/cmdline" | grep -qF -- "$2"; } 2>/dev/null; }
 
 postgres_pid() { head -1 "$DIR/postgres/data/postmaster.pid" 2>/dev/null || true; }
 mariadb_pid() { cat "$DIR/mariadb/pid" 2>/dev/null || true; }

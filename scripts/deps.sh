@@ -90,5 +90,11 @@ know_packages() {
 require_cargo
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || { look_for_commands; exit 0; }
 mapfile -t MISSING < <(missing_packages)
-[ ${#MISSING[@]} = 0 ] || install "${MISSING[@]}"
+# Twice: to make room for one package apt may remove another that was there (again that qemu-utils).
+for _ in first second; do
+    [ ${#MISSING[@]} = 0 ] && break
+    install "${MISSING[@]}"
+    mapfile -t MISSING < <(missing_packages)
+done
+[ ${#MISSING[@]} = 0 ] || { say "still missing after installing: ${MISSING[*]}"; exit 1; }
 know_packages
