@@ -1,6 +1,7 @@
 //! What a host can do, as traits, and the drivers that need nothing but a file system: local files and simulations.
 //! Real hypervisors and Ceph live in crates of their own; every driver passes the suites in [`conformance`].
 
+pub mod config_drive;
 pub mod conformance;
 mod hypervisor;
 mod local;
@@ -11,6 +12,7 @@ mod simulated;
 pub use hypervisor::{
     Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power,
 };
+pub use local::{LocalPool, LocalStore};
 pub use location::Location;
 pub use pool::{ByteStream, Capacity, DiskInfo, Pool, Progress, Removed, WriteOptions, no_progress};
 pub use simulated::{HostSize, Mode, Operation, SimulatedHypervisor, SimulatedPool, Simulation, Timings, Waiting};
