@@ -177,8 +177,8 @@ plain_tests() {
     # One cloud at a time in the second, as in .config/nextest.toml.
     (
         failed=0
-        cargo test --workspace --exclude e2e --lib --bins --tests --no-fail-fast || failed=1
-        cargo test --package e2e --no-fail-fast -- --test-threads 1 || failed=1
+        cargo test --workspace --exclude umbel-e2e --lib --bins --tests --no-fail-fast || failed=1
+        cargo test --package umbel-e2e --no-fail-fast -- --test-threads 1 || failed=1
         exit $failed
     ) 2>&1 | tee "$log" || code=1
     awk -v seconds="$(seconds_since "$began")" '
