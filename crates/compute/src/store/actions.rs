@@ -152,7 +152,7 @@ pub async fn list(tx: &mut Tx<Cell>, server: ServerId, page: &ActionPage) -> Res
         let Some(last) = get(tx, server, marker).await? else {
             return Ok(None);
         };
-        sql = sql.after(&order, &args![last.started_at, last.request_id]);
+        sql = sql.after(&order, &[last.started_at.into(), last.request_id.into()]);
     }
     sql = sql.order(&order);
     if let Some(limit) = page.limit {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use umbel_core::{Error, Kind, Result, Timestamp};
+use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Direction, Row, Sql, Tx, Value, args};
 
 use crate::Api;
@@ -102,40 +102,34 @@ fn read(row: &Row) -> Result<Flavor> {
 
 /// 409 if the id or the name is taken.
 pub async fn insert(tx: &mut Tx<Api>, flavor: &Flavor) -> Result<()> {
-    let done = tx
-        .execute(
-            "INSERT INTO flavors (id, name, vcpus, memory_mib, root_gib, ephemeral_gib, swap_mib, rxtx_factor, \
-             is_public, description, extra_specs, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            args![
-                &flavor.id,
-                &flavor.name,
-                flavor.vcpus,
-                flavor.memory_mib,
-                flavor.root_gib,
-                flavor.ephemeral_gib,
-                flavor.swap_mib,
-                &flavor.rxtx_factor,
-                flavor.is_public,
-                &flavor.description,
-                serde_json::to_string(&flavor.extra_specs).map_err(Error::internal)?,
-                flavor.created_at,
-                flavor.updated_at
-            ],
-        )
-        .await;
-    match done {
-        Err(error) if error.is(Kind::Conflict) => Err(taken(flavor, error)),
-        other => other.map(|_| ()),
-    }
-}
-
-fn taken(flavor: &Flavor, error: Error) -> Error {
     let (id, name) = (&flavor.id, &flavor.name);
-    let message = match error.cause().is_some_and(|cause| cause.contains("name")) {
-        true => format!("Flavor with name {name} already exists."),
-        false => format!("Flavor with ID {id} already exists."),
-    };
-    Error::conflict(message).because(error.for_log())
+    for (column, value, what) in [("name", name, "name"), ("id", id, "ID")] {
+        let sql = Sql::new("SELECT id FROM flavors").and(&format!("{column} = ?"), args![value]);
+        if !tx.select(sql).await?.is_empty() {
+            return Err(Error::conflict(format!("Flavor with {what} {value} already exists.")));
+        }
+    }
+    tx.execute(
+        "INSERT INTO flavors (id, name, vcpus, memory_mib, root_gib, ephemeral_gib, swap_mib, rxtx_factor, is_public, \
+         description, extra_specs, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        args![
+            id,
+            name,
+            flavor.vcpus,
+            flavor.memory_mib,
+            flavor.root_gib,
+            flavor.ephemeral_gib,
+            flavor.swap_mib,
+            &flavor.rxtx_factor,
+            flavor.is_public,
+            &flavor.description,
+            serde_json::to_string(&flavor.extra_specs).map_err(Error::internal)?,
+            flavor.created_at,
+            flavor.updated_at
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 /// `None` if there is none, or it is private and `project_id` has no access; `None` for the project sees all.

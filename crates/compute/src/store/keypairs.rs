@@ -62,7 +62,7 @@ pub async fn list(tx: &mut Tx<Api>, user_id: &str, marker: Option<&str>, limit: 
         if get(tx, user_id, marker).await?.is_none() {
             return Ok(None);
         }
-        sql = sql.after(&order, &args![marker]);
+        sql = sql.after(&order, &[marker.into()]);
     }
     tx.select(sql.order(&order).limit(limit)).await?.iter().map(read).collect::<Result<_>>().map(Some)
 }

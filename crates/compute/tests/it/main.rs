@@ -1,0 +1,3 @@
+mod servers_store;
+mod small_stores;
+mod support;
