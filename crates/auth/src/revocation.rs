@@ -7,7 +7,7 @@ use umbel_core::{Principal, Scope, Timestamp};
 /// One reason why tokens that look good are not. Forgotten once every token it covers has expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// What it covers: `audit`, `chain`, `user`, `project`, `domain`, `role`, `credential`.
+    /// What it covers: `audit`, `chain`, `user`, `grant`, `role`, `project`, `domain`, `credential`.
     pub kind: RevocationKind,
     pub target: String,
     /// Tokens issued up to this moment are covered.
@@ -27,6 +27,8 @@ pub enum RevocationKind {
     User,
     /// All tokens of a user on one project or domain, as `<user>/<scope id>`: a role was taken away.
     Grant,
+    /// All tokens that carry a role, by its name: the role was deleted, renamed, or implies less than before.
+    Role,
     /// All tokens on a project that was disabled or deleted.
     Project,
     /// All tokens on a domain, or of its users.
@@ -87,6 +89,7 @@ impl Revocations {
             || hit(RevocationKind::User, &principal.user_id)
             || hit(RevocationKind::Domain, &principal.user_domain_id)
             || credential.is_some_and(|credential| hit(RevocationKind::Credential, &credential.id))
+            || principal.roles.iter().any(|role| hit(RevocationKind::Role, role))
             || match &principal.scope {
                 Scope::Project { id, domain_id, .. } => {
                     hit(RevocationKind::Project, id)
