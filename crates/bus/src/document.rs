@@ -32,6 +32,9 @@ pub enum Want {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Domain {
     pub power: Target,
+    /// The server has never run: a disk that bears one of its names and cannot be told to be whole is what an attempt
+    /// left behind, and is made anew.
+    pub first_start: bool,
     /// Restarts the guest once on the way to this generation.
     pub restart: Option<Restart>,
     pub name: String,
@@ -221,6 +224,8 @@ pub struct PoolReport {
     pub tier: String,
     /// `local`, `rbd`, `simulated`.
     pub driver: String,
+    /// `scheme://cluster` of its locations: an image that lies there can be cloned into this pool.
+    pub cluster: String,
     /// Whether other hosts reach the same pool, so that its room counts once for all of them.
     pub shared: bool,
     /// Bytes.
@@ -301,6 +306,7 @@ mod tests {
         let disk = |source| Disk { at: at("d"), size_bytes: 5, source, boot_index: Some(0), serial: "s".into() };
         let domain = Domain {
             power: Target::On,
+            first_start: true,
             restart: Some(Restart::Soft),
             name: "n".into(),
             vcpus: 1,

@@ -1,0 +1,9 @@
+//! An agent on simulated hosts and pools, and on local files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod crash;
+mod faults;
+mod images;
+mod power;
+mod spawn;
+mod world;
