@@ -10,7 +10,7 @@ GUEST = .umbel/guest.img
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## a cloud with a server in it, on local disks; stays up until Ctrl-C. DIR= keeps its state elsewhere, ARGS= is passed on
+run: ## a cloud with a server in it, on local disks; stays up until Ctrl-C. DIR= keeps its state elsewhere
 	@scripts/deps.sh run
 	@scripts/guest-image.sh $(GUEST)
 	cargo build --release --package umbel
@@ -30,7 +30,7 @@ guest-image: ## the small Linux disk that the demo and the tests boot
 	@scripts/guest-image.sh $(GUEST)
 
 ceph-up: ## a private one-node Ceph below DIR (default .umbel/ceph)
-	@scripts/deps.sh test
+	@scripts/deps.sh ceph
 	@scripts/ceph-up.sh $(CEPH_DIR)
 
 ceph-down: ## stops it; its data stay

@@ -76,7 +76,7 @@ simulated_pools() {
     for pool in images vms volumes; do printf '[[pools]]\nname = "%s"\ndriver = "simulated"\n' $pool; done
 }
 
-scripts/deps.sh test
+scripts/deps.sh ceph
 cargo build --release --package umbel
 mkdir -p "$OUT"
 STATE=$(mktemp -d /var/tmp/umbel-bench.XXXXXX)

@@ -2,8 +2,8 @@
 # Installs the Debian packages that are missing, and says nothing when none is.
 #
 #   scripts/deps.sh run       what `make run` needs: a C compiler and QEMU
-#   scripts/deps.sh test      the same and what `make test` needs: Ceph, PostgreSQL, MariaDB, Python for the openstack client
-#   scripts/deps.sh list WHAT prints the names
+#   scripts/deps.sh ceph      the same, and a Ceph cluster's daemons
+#   scripts/deps.sh test      the same, and what else `make test` needs: PostgreSQL, MariaDB, Python for the openstack client
 #
 # Rust comes from the user (rustup or Debian), everything else from apt. On another distribution nothing is
 # installed: the commands these packages bring are looked for, and what is missing is named.
@@ -12,24 +12,20 @@ set -euo pipefail
 # gcc links, and compiles the C parts of ring and SQLite. No mold: rustc links with its own lld since 1.90.
 # The guest's kernel and programs are not here: scripts/guest-image.sh downloads them and installs nothing.
 RUN="gcc libc6-dev qemu-system-x86 qemu-utils"
-TEST="qemu-block-extra ceph-mon ceph-mgr ceph-osd ceph-common librbd1 postgresql-15 mariadb-server python3-venv"
+CEPH="qemu-block-extra ceph-mon ceph-mgr ceph-osd ceph-common librbd1"
+TEST="postgresql-15 mariadb-server python3-venv"
 
 RUN_COMMANDS="cc qemu-system-x86_64 qemu-img"
-TEST_COMMANDS="ceph-mon ceph-mgr ceph-osd rbd mariadbd python3"
+CEPH_COMMANDS="ceph-mon ceph-mgr ceph-osd rbd"
+TEST_COMMANDS="mariadbd python3"
 
 say() { echo "deps: $*" >&2; }
 
 case ${1:-} in
     run) PACKAGES=$RUN COMMANDS=$RUN_COMMANDS ;;
-    test) PACKAGES="$RUN $TEST" COMMANDS="$RUN_COMMANDS $TEST_COMMANDS" ;;
-    list)
-        case ${2:-test} in
-            run) echo $RUN ;;
-            test) echo $RUN $TEST ;;
-        esac
-        exit
-        ;;
-    *) say "use: scripts/deps.sh run|test|list"; exit 2 ;;
+    ceph) PACKAGES="$RUN $CEPH" COMMANDS="$RUN_COMMANDS $CEPH_COMMANDS" ;;
+    test) PACKAGES="$RUN $CEPH $TEST" COMMANDS="$RUN_COMMANDS $CEPH_COMMANDS $TEST_COMMANDS" ;;
+    *) say "use: scripts/deps.sh run|ceph|test"; exit 2 ;;
 esac
 
 require_cargo() {

@@ -147,13 +147,13 @@ check_layout() {
     cargo xtask all
 }
 
-lint() { cargo clippy --workspace --all-targets --quiet -- --deny warnings; }
+lint() { cargo clippy --workspace --all-targets -- --deny warnings; }
 
 has_nextest() { [ -z "${UMBEL_TEST_RUNNER:-}" ] && cargo nextest --version >/dev/null 2>&1; }
 
 build() {
     # Binaries too: the end-to-end tests run the real one.
-    cargo build --workspace --all-targets --quiet
+    cargo build --workspace --all-targets
 }
 
 # Their output is a page of zeros: shown when something failed.
