@@ -29,11 +29,15 @@ use crate::errno::{EINVAL, Failed};
 
 pub type rados_t = *mut c_void;
 pub type rados_ioctx_t = *mut c_void;
+pub type rados_write_op_t = *mut c_void;
 pub type rbd_image_t = *mut c_void;
 pub type rbd_image_options_t = *mut c_void;
 pub type rbd_completion_t = *mut c_void;
 pub type rbd_callback_t = unsafe extern "C" fn(rbd_completion_t, *mut c_void);
 pub type librbd_progress_fn_t = unsafe extern "C" fn(u64, u64, *mut c_void) -> c_int;
+
+pub const LIBRADOS_CREATE_IDEMPOTENT: c_int = 0;
+pub const LIBRADOS_OPERATION_NOFLAG: c_int = 0;
 
 pub const RBD_IMAGE_OPTION_FORMAT: c_int = 0;
 pub const RBD_IMAGE_OPTION_FEATURES: c_int = 1;
@@ -121,8 +125,13 @@ functions! {
     ) -> c_int;
     fn rados_buffer_free(*mut c_char);
     fn rados_ioctx_create(rados_t, *const c_char, *mut rados_ioctx_t) -> c_int;
+    fn rados_ioctx_get_id(rados_ioctx_t) -> i64;
     fn rados_ioctx_destroy(rados_ioctx_t);
     fn rados_set_pool_full_try(rados_ioctx_t);
+    fn rados_create_write_op() -> rados_write_op_t;
+    fn rados_release_write_op(rados_write_op_t);
+    fn rados_write_op_create(rados_write_op_t, c_int, *const c_char);
+    fn rados_write_op_operate(rados_write_op_t, rados_ioctx_t, *const c_char, *mut i64, c_int) -> c_int;
     fn rados_application_list(rados_ioctx_t, *mut c_char, *mut usize) -> c_int;
 
     fn rbd_version(*mut c_int, *mut c_int, *mut c_int);

@@ -7,7 +7,7 @@
 use umbel_core::Result;
 use umbel_driver::Removed;
 
-use crate::errno::{EBUSY, ENOENT, ENOTEMPTY, Failed};
+use crate::errno::{EBUSY, ENOENT, ENOSPC, ENOTEMPTY, Failed};
 use crate::ffi::{Access, Image, IoCtx, TrashEntry, Which};
 use crate::pool::CephName;
 
@@ -28,14 +28,14 @@ pub fn remove(ceph: &CephName, pool: &IoCtx, disk: &str) -> Result<Removed> {
     }
     if !bare {
         match pool.open(Which::Name(disk), None, Access::Write).and_then(|image| drop_snapshots(&image)) {
-            // Somebody has cloned it in between.
-            Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) => {}
+            // Somebody has cloned it in between, or removes it too.
+            Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) || failed.is(ENOENT) => {}
             done => done.map_err(about)?,
         }
     }
     match pool.remove(disk) {
         Ok(()) => Ok(Removed::Gone),
-        Err(failed) if failed.is(ENOENT) => Ok(Removed::Absent),
+        Err(failed) if failed.is(ENOENT) => absent(pool, disk).map_err(about),
         Err(failed) if failed.is(ENOTEMPTY) => hide(pool, disk).map_err(about),
         Err(failed) => Err(about(failed)),
     }
@@ -53,6 +53,16 @@ fn hide(pool: &IoCtx, disk: &str) -> Result<Removed, Failed> {
     // The mark first: what is in the trash without it is never freed. A mark outside the trash means nothing.
     match marked.and_then(|()| pool.trash_move(disk)) {
         Ok(()) => Ok(Removed::Hidden),
+        Err(failed) if failed.is(ENOENT) => absent(pool, disk),
+        Err(failed) => Err(failed),
+    }
+}
+
+/// Ceph 16 answers a removal that it cannot write down in the trash with "no such image" too, and a disk that is taken for
+/// gone is nobody's any more.
+fn absent(pool: &IoCtx, disk: &str) -> Result<Removed, Failed> {
+    match pool.open(Which::Name(disk), None, Access::Read) {
+        Ok(_) => Err(Failed { errno: ENOSPC, call: "rbd_remove, moving the image to the trash" }),
         Err(failed) if failed.is(ENOENT) => Ok(Removed::Absent),
         Err(failed) => Err(failed),
     }

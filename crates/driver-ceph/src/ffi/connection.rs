@@ -1,8 +1,11 @@
+use std::collections::HashSet;
 use std::ffi::{CString, c_char, c_int};
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 
 use super::{Api, c_text, from_c, rados_ioctx_t, rados_t};
 use crate::errno::{EINVAL, ESHUTDOWN, Failed};
@@ -65,7 +68,7 @@ impl Client {
         Failed::check("rados_cluster_fsid", answer)?;
         // SAFETY: the library has ended what it wrote with a zero.
         let fsid = unsafe { from_c(text.as_ptr()) };
-        Ok(Connection { client: self, fsid, lost: AtomicBool::new(false) })
+        Ok(Connection { client: self, fsid, lost: AtomicBool::new(false), with_trash: Mutex::default() })
     }
 }
 
@@ -82,6 +85,8 @@ pub struct Connection {
     client: Client,
     fsid: String,
     lost: AtomicBool,
+    /// Ids of the pools that are known to have a trash.
+    pub(super) with_trash: Mutex<HashSet<i64>>,
 }
 
 impl Connection {
@@ -165,7 +170,9 @@ impl Connection {
         // A write to a full pool waits for room, for as long as that takes, unless it asks to be refused.
         // SAFETY: the handle has just been made.
         unsafe { (self.api().rados_set_pool_full_try)(handle) };
-        Ok(IoCtx { connection: self.clone(), handle })
+        // SAFETY: as above.
+        let id = unsafe { (self.api().rados_ioctx_get_id)(handle) };
+        Ok(IoCtx { connection: self.clone(), handle, id })
     }
 }
 
@@ -173,6 +180,7 @@ impl Connection {
 pub struct IoCtx {
     pub(super) connection: Arc<Connection>,
     pub(super) handle: rados_ioctx_t,
+    pub(super) id: i64,
 }
 
 // SAFETY: an ioctx may move between threads, and its calls may overlap as long as its settings (namespace, locator,

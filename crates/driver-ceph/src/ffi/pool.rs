@@ -9,6 +9,9 @@ use crate::errno::{ERANGE, Failed};
 /// for every object that could be there: twelve times slower for a clone of 10 GiB.
 pub const FEATURES: u64 = 1 | 4 | 8 | 16 | 32;
 
+/// The object in which Ceph keeps a pool's trash.
+const RBD_TRASH: &CStr = c"rbd_trash";
+
 /// An image in the trash.
 pub struct TrashEntry {
     pub id: String,
@@ -20,6 +23,7 @@ pub struct TrashEntry {
 impl IoCtx {
     pub fn create(&self, name: &str, size: u64) -> Result<(), Failed> {
         let name = c_text(name)?;
+        self.ensure_trash()?;
         let options = Options::new(self.api())?;
         // SAFETY: handles and string are alive during the call.
         let answer = unsafe { (self.api().rbd_create4)(self.handle, name.as_ptr(), size, options.handle) };
@@ -29,6 +33,7 @@ impl IoCtx {
     /// A clone in the second form: the parent's snapshot need not be protected, and may be removed before its clones.
     pub fn clone_from(&self, parent: &IoCtx, image: &str, snapshot: &str, name: &str) -> Result<(), Failed> {
         let (image, snapshot, name) = (c_text(image)?, c_text(snapshot)?, c_text(name)?);
+        self.ensure_trash()?;
         let options = Options::new(self.api())?;
         options.set(RBD_IMAGE_OPTION_CLONE_FORMAT, 2)?;
         // SAFETY: handles and strings are alive during the call.
@@ -116,6 +121,32 @@ impl IoCtx {
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_trash_remove)(self.handle, id.as_ptr(), false) };
         self.connection.check("rbd_trash_remove", answer).map(drop)
+    }
+
+    /// Every removal passes through the trash, and a pool gets its trash with its first removal, which a pool that is full by
+    /// then refuses: it could not be emptied. So the trash is there before the first image.
+    fn ensure_trash(&self) -> Result<(), Failed> {
+        if self.connection.with_trash.lock().contains(&self.id) {
+            return Ok(());
+        }
+        let api = self.api();
+        // SAFETY: the operation is made, performed and released here; no time and no category is given.
+        let answer = unsafe {
+            let operation = (api.rados_create_write_op)();
+            (api.rados_write_op_create)(operation, LIBRADOS_CREATE_IDEMPOTENT, ptr::null());
+            let answer = (api.rados_write_op_operate)(
+                operation,
+                self.handle,
+                RBD_TRASH.as_ptr(),
+                ptr::null_mut(),
+                LIBRADOS_OPERATION_NOFLAG,
+            );
+            (api.rados_release_write_op)(operation);
+            answer
+        };
+        self.connection.check("creating rbd_trash", answer)?;
+        self.connection.with_trash.lock().insert(self.id);
+        Ok(())
     }
 
     pub(super) fn api(&self) -> &'static Api {

@@ -1,5 +1,6 @@
 //! Clusters that are down, full, or not what they should be. Every answer comes in bounded time.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,6 +99,11 @@ async fn mistakes_of_configuration_say_what_they_are() {
     assert!(!findings.last().unwrap().good, "{findings:#?}");
 }
 
+fn is_full(own: &OwnPool) -> bool {
+    let pools = tool("ceph", &["osd", "pool", "ls", "detail"]);
+    pools.lines().any(|line| line.contains(&own.name) && line.contains("full_quota"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pool_says_so_within_seconds() {
     let own = OwnPool::new("full");
@@ -105,16 +111,10 @@ async fn a_full_pool_says_so_within_seconds() {
     put(&pool, "image", 6 * MIB).await;
     pool.snapshot("image", "snap").await.unwrap();
     let image = pool.location("image", "snap");
-    let began = Instant::now();
     tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "4194304"]);
 
     // The cluster itself takes seconds to notice, and until then it takes what comes.
-    let full = || tool("ceph", &["osd", "pool", "ls", "detail"]);
-    eventually("the quota is noticed", async || {
-        full().lines().any(|line| line.contains(&own.name) && line.contains("full_quota"))
-    })
-    .await;
-    eprintln!("the pool's flag was set after {:?}", began.elapsed());
+    eventually("the quota is noticed", async || is_full(&own)).await;
     for attempt in ["with old figures", "with new figures"] {
         let began = Instant::now();
         let write = pool.write("disk", stream_of(bytes(20 * MIB, 0)), WriteOptions::default()).await;
@@ -136,6 +136,25 @@ async fn a_full_pool_says_so_within_seconds() {
     assert_eq!(pool.remove("image").await.unwrap(), Removed::Gone, "a full pool can be emptied");
     tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "0"]);
     eventually("there is room again", async || pool.create("disk", 1 << 30).await.is_ok()).await;
+}
+
+/// A pool in which nothing was ever removed has no trash, and when it is full Ceph 16 answers a removal with "no such image".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_removal_is_not_taken_for_done() {
+    let own = OwnPool::new("refuses");
+    let pool = own.open(&admin());
+    let image = format!("{}/image", own.name);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes(8 * MIB, 0)).unwrap();
+    tool("rbd", &["import", &file.path().to_string_lossy(), &image]);
+    tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "4194304"]);
+    eventually("the quota is noticed", async || is_full(&own)).await;
+    let error = pool.remove("image").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NoSpace, "{}", error.for_log());
+    assert!(pool.stat("image").await.unwrap().is_some());
+    tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "0"]);
+    eventually("there is room again", async || !is_full(&own)).await;
+    assert_eq!(pool.remove("image").await.unwrap(), Removed::Gone);
 }
 
 /// The quota is met in the middle: a disk is begun, and must go.
