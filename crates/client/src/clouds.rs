@@ -1,7 +1,7 @@
 //! `clouds.yaml`, found where the OpenStack clients find it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use umbel_core::{Error, Result};
@@ -54,7 +54,12 @@ pub fn find(name: &str) -> Result<CloudConfig> {
     let path = places().into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Error::not_found("There is no clouds.yaml: name one in OS_CLIENT_CONFIG_FILE, or put one in this folder.")
     })?;
-    let text = std::fs::read_to_string(&path)
+    find_in(&path, name)
+}
+
+/// The cloud of this name in this file.
+pub fn find_in(path: &Path, name: &str) -> Result<CloudConfig> {
+    let text = std::fs::read_to_string(path)
         .map_err(|error| Error::not_found(format!("{} cannot be read: {error}.", path.display())))?;
     parse(&text, name).map_err(|error| error.because(path.display()))
 }

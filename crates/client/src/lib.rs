@@ -8,7 +8,7 @@ mod image;
 mod transport;
 
 pub use cloud::{Call, Cloud};
-pub use clouds::{Auth, CloudConfig, find as find_cloud};
+pub use clouds::{Auth, CloudConfig, find as find_cloud, find_in as find_cloud_in};
 pub use compute::{NewServer, ServerView};
 pub use image::{ImageLocation, ImageView, Images};
 pub use transport::{Body, ByteStream, HttpTransport, Transport, collect};
