@@ -8,6 +8,7 @@
 //! <root>/<pool>/<disk>/head        a link to the layer that the disk's guest writes
 //! <root>/<pool>/<disk>/@<snap>     a link to a layer that nobody writes any more
 //! <root>/<pool>/.hidden/<disk>@0/  a removed disk, kept for its clones
+//! <root>/<pool>/.clones/17/vms@23  says where to look whether layer 17 has clones
 //! ```
 //! A written disk is a sparse raw file. A clone is an empty qcow2 overlay over the snapshot's layer. A snapshot takes
 //! the name of the layer that was the head, and an empty overlay becomes the head. All facts are in these names and in
@@ -29,6 +30,7 @@
 
 mod chain;
 mod change;
+mod free;
 mod locks;
 mod names;
 mod ops;
@@ -114,7 +116,11 @@ impl LocalPool {
             .run(move |store| {
                 let change = store.change()?;
                 change.make_pool(&made)?;
-                change.sweep_or_warn(&made);
+                change.note_clones()?;
+                if let Err(error) = change.sweep(&made) {
+                    // A damaged disk must not keep the others from work; only room is lost.
+                    tracing::warn!(pool = &*made, "leftovers are not swept: {}", error.for_log());
+                }
                 Ok(())
             })
             .await?;
@@ -235,7 +241,13 @@ impl Pool for LocalPool {
     }
 
     async fn flatten(&self, disk: &str) -> Result<()> {
-        self.run(disk, ops::flatten).await
+        let Some(mut work) = self.run(disk, ops::flatten).await? else {
+            return Ok(());
+        };
+        while !work.is_copied() {
+            work = blocking(move || work.copy_part()).await?;
+        }
+        self.run(disk, move |store, pool, disk| work.finish(store, pool, disk)).await
     }
 
     async fn remove(&self, disk: &str) -> Result<Removed> {

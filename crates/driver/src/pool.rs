@@ -84,10 +84,11 @@ pub trait Pool: Send + Sync {
     async fn create(&self, disk: &str, size: u64) -> Result<()>;
 
     /// A new disk with the stream's bytes; ranges of zeros are not stored. Returns the number of bytes received.
-    /// Whatever fails, the stream included, leaves no disk behind.
+    /// Whatever fails, the stream included, leaves no disk behind; a stream's failure comes back as it is.
     async fn write(&self, disk: &str, data: ByteStream, options: WriteOptions) -> Result<u64>;
 
-    /// The bytes of a disk, or of one of its snapshots, from `offset`, `length` of them.
+    /// The bytes of a disk, or of one of its snapshots, from `offset`, `length` of them. A range past the end fails,
+    /// with the call or in the stream.
     async fn read(&self, disk: &str, snapshot: Option<&str>, offset: u64, length: u64) -> Result<ByteStream>;
 
     /// One point in time. Creating it again is not a failure.
@@ -96,7 +97,7 @@ pub trait Pool: Send + Sync {
     /// Clones of the snapshot live on. Removing it again is not a failure.
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()>;
 
-    /// The disk's content becomes that of its snapshot; later snapshots stay.
+    /// The disk's content and size become those of its snapshot; later snapshots stay.
     async fn rollback(&self, disk: &str, snapshot: &str) -> Result<()>;
 
     /// Whether [`Pool::clone_disk`] from there can work, and if not the reason in words a user understands.

@@ -1,27 +1,25 @@
 //! What changes a store. Every change becomes visible by one rename or one link, and what a crash leaves before that
-//! is out of sight, unreachable, and swept.
-//!
-//! Nothing is freed by counting. A layer stays while it can be reached: from a disk in sight, from a hidden disk, or
-//! from a layer that somebody is writing. The search walks all links and headers of the store (20 µs for each disk);
-//! refused was a file of counts, which a crash can make wrong in the direction that loses data.
+//! is out of sight, unreachable, and swept ([`super::free`]).
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use umbel_core::{Error, Result};
 
-use super::names::{HEAD, LAYERS, Layer, decode, encode, snapshot_link};
+use super::free::remove_if_there;
+use super::names::{HEAD, LAYERS, Layer, snapshot_link};
 use super::qcow2::{self, Overlay};
-use super::store::{Change, Step, View, failed, files, is_missing, make_dir, sync_dir};
-use crate::{DiskFormat, Removed};
+use super::store::{Change, Step, View, failed, make_dir, sync_dir};
+use crate::DiskFormat;
 
 /// A link that is to become a disk's head.
 const NEW_HEAD: &str = ".head";
+
+/// Ends the name of a file that is to take a layer's place.
+pub(super) const REBASE: &str = "rebase";
 
 /// A layer that no link leads to yet. The lock on its file keeps it from being swept; dropped before it is kept, it is
 /// gone, and if the process dies with it, the next sweep finds it unlocked.
@@ -101,6 +99,9 @@ impl Change<'_> {
     pub fn overlay(&self, pool: &str, below: &Layer, size: u64, origin: Option<&str>, above: u64) -> Result<NewLayer> {
         let new = self.new_layer(pool, DiskFormat::Qcow2, above)?;
         write_overlay(&new.file, &new.path, below, size, origin)?;
+        if origin.is_some() {
+            self.note_clone(below, &new.layer)?;
+        }
         Ok(new)
     }
 
@@ -145,19 +146,10 @@ impl Change<'_> {
         sync_dir(&dir)
     }
 
-    pub fn remove_snapshot(&self, pool: &str, disk: &str, snapshot: &str) -> Result<()> {
-        let dir = self.disk_dir(pool, disk)?;
-        let link = dir.join(snapshot_link(snapshot)?);
-        remove_if_there(&link).map_err(|error| failed("remove", &link, error))?;
-        sync_dir(&dir)?;
-        self.sweep_or_warn(pool);
-        Ok(())
-    }
-
     /// Lets the layer's name lead to an empty overlay above `below`, which shows the same bytes, without an origin.
     pub fn rebase(&self, layer: &Layer, below: NewLayer, size: u64) -> Result<()> {
         let path = self.layer_path(layer);
-        let prepared = path.with_extension("rebase");
+        let prepared = path.with_extension(REBASE);
         remove_if_there(&prepared).map_err(|error| failed("remove", &prepared, error))?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&prepared);
         let file = file.map_err(|error| failed("make", &prepared, error))?;
@@ -166,179 +158,6 @@ impl Change<'_> {
         fs::rename(&prepared, &path).map_err(|error| failed("replace", &path, error))?;
         below.keep();
         path.parent().map_or(Ok(()), sync_dir)
-    }
-
-    pub fn remove(&self, pool: &str, disk: &str) -> Result<Removed> {
-        let dir = self.disk_dir(pool, disk)?;
-        let Some(hidden) = self.hide(pool, disk, &dir)? else {
-            return Ok(Removed::Absent);
-        };
-        sync_dir(&self.pool_dir(pool))?;
-        // The disk is out of sight. Whatever fails from here on is found again by purge.
-        let free = || {
-            let seen = self.in_sight()?;
-            let needed = self.trim(&hidden, &seen)?;
-            self.sweep(pool, seen)?;
-            Ok::<_, Error>(if needed { Removed::Hidden } else { Removed::Gone })
-        };
-        Ok(free().unwrap_or_else(|error| {
-            tracing::warn!(disk, pool, "a removed disk keeps its room until the next purge: {}", error.for_log());
-            Removed::Hidden
-        }))
-    }
-
-    /// Moves the disk's directory out of sight. `None` if there is none.
-    fn hide(&self, pool: &str, disk: &str, dir: &Path) -> Result<Option<PathBuf>> {
-        let name = encode(disk)?;
-        // Several disks of one name may be hidden, one after the other.
-        for count in 0u64.. {
-            let hidden = self.hidden_dir(pool).join(format!("{name}@{count}"));
-            if hidden.exists() {
-                continue;
-            }
-            return match fs::rename(dir, &hidden) {
-                Ok(()) => Ok(Some(hidden)),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(failed("remove", dir, error)),
-            };
-        }
-        Ok(None)
-    }
-
-    /// Frees the hidden disks that nothing in sight needs; their names.
-    pub fn purge(&self, pool: &str) -> Result<Vec<String>> {
-        let seen = self.in_sight()?;
-        let (dir, mut freed) = (self.hidden_dir(pool), Vec::new());
-        for name in files(&dir)? {
-            if !self.trim(&dir.join(&name), &seen)? {
-                freed.extend(name.rsplit_once('@').and_then(|(name, _)| decode(name)));
-            }
-        }
-        self.sweep(pool, seen)?;
-        Ok(freed)
-    }
-
-    /// Leaves a hidden disk the links to those of its layers that something in sight needs, or removes it if there are
-    /// none. Whether it stays.
-    fn trim(&self, hidden: &Path, seen: &HashSet<Layer>) -> Result<bool> {
-        let links = self.links(hidden)?;
-        let mut needed = HashSet::new();
-        for (_, layer) in &links {
-            // Of one that cannot be read, nothing is in sight, or that would have failed before.
-            let own = self.own(layer).unwrap_or_default();
-            needed.extend(own.into_iter().map(|step| step.layer).filter(|layer| seen.contains(layer)));
-        }
-        let trim = || {
-            if needed.is_empty() {
-                return fs::remove_dir_all(hidden);
-            }
-            for layer in needed.iter().filter(|needed| links.iter().all(|(_, linked)| linked != *needed)) {
-                symlink(layer.reference(), hidden.join(format!("kept-{}", layer.number)))?;
-            }
-            for (name, _) in links.iter().filter(|(_, linked)| !needed.contains(linked)) {
-                fs::remove_file(hidden.join(name))?;
-            }
-            Ok(())
-        };
-        trim().map_err(|error| failed("free", hidden, error))?;
-        Ok(!needed.is_empty())
-    }
-
-    /// All layers that the disks in sight, in all pools, and those being written need.
-    fn in_sight(&self) -> Result<HashSet<Layer>> {
-        let mut seen = HashSet::new();
-        for pool in self.pools()? {
-            for dir in self.disk_dirs(&pool)? {
-                for (_, layer) in self.links(&dir)? {
-                    self.reach(layer, &mut seen)?;
-                }
-            }
-        }
-        for pool in self.pools()? {
-            for file in files(&self.pool_dir(&pool).join(LAYERS))? {
-                if let Some(layer) = Layer::parse(&pool, &file)
-                    && !seen.contains(&layer)
-                    && self.is_being_made(&layer)?
-                {
-                    self.reach(layer, &mut seen)?;
-                }
-            }
-        }
-        Ok(seen)
-    }
-
-    /// Adds a layer and all below it. One whose file is lost needs nothing; one that cannot be read fails, so that
-    /// what it may need is not swept.
-    fn reach(&self, layer: Layer, seen: &mut HashSet<Layer>) -> Result<()> {
-        let mut next = Some(layer);
-        while let Some(layer) = next {
-            if seen.contains(&layer) {
-                return Ok(());
-            }
-            if !self.layer_path(&layer).exists() {
-                tracing::error!(pool = layer.pool, layer = layer.file(), "a layer that a disk needs is lost");
-                return Ok(());
-            }
-            let header = self.header(&layer)?;
-            next = self.below(header.as_ref(), &layer)?;
-            seen.insert(layer);
-        }
-        Ok(())
-    }
-
-    /// Whether some process is writing the layer and has not linked it yet.
-    fn is_being_made(&self, layer: &Layer) -> Result<bool> {
-        let path = self.layer_path(layer);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if is_missing(&error) => return Ok(false),
-            Err(error) => return Err(failed("open", &path, error)),
-        };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(error) => Err(failed("lock", &path, error.into())),
-        }
-    }
-
-    /// Frees what nothing leads to, and what a crash left half-made.
-    pub fn sweep_all(&self, pool: &str) -> Result<()> {
-        for name in files(&self.pool_dir(pool))? {
-            if name.starts_with(".new-") {
-                let path = self.pool_dir(pool).join(&name);
-                fs::remove_dir_all(&path).map_err(|error| failed("remove", &path, error))?;
-            }
-        }
-        let seen = self.in_sight()?;
-        self.sweep(pool, seen)
-    }
-
-    /// For where the work is done and only room is lost.
-    pub fn sweep_or_warn(&self, pool: &str) {
-        if let Err(error) = self.sweep_all(pool) {
-            tracing::warn!(pool, "layers are not swept: {}", error.for_log());
-        }
-    }
-
-    fn sweep(&self, pool: &str, mut needed: HashSet<Layer>) -> Result<()> {
-        // Hidden disks of other pools can need layers of this one.
-        for other in self.pools()? {
-            let dir = self.hidden_dir(&other);
-            for name in files(&dir)? {
-                for (_, layer) in self.links(&dir.join(name))? {
-                    self.reach(layer, &mut needed)?;
-                }
-            }
-        }
-        let dir = self.pool_dir(pool).join(LAYERS);
-        for file in files(&dir)? {
-            if Layer::parse(pool, &file).is_some_and(|layer| needed.contains(&layer)) {
-                continue;
-            }
-            let path = dir.join(&file);
-            fs::remove_file(&path).map_err(|error| failed("free", &path, error))?;
-        }
-        Ok(())
     }
 }
 
@@ -368,11 +187,4 @@ fn write_overlay(file: &File, path: &Path, below: &Layer, size: u64, origin: Opt
         file.set_len(length)
     };
     write().map_err(|error| failed("write", path, error))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if !is_missing(&error) => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -13,6 +13,7 @@ const LONGEST: usize = 230;
 
 pub(super) const LAYERS: &str = ".layers";
 pub(super) const HIDDEN: &str = ".hidden";
+pub(super) const CLONES: &str = ".clones";
 pub(super) const HEAD: &str = "head";
 
 /// A name as a file's. Never starts with a dot (those are the store's own) and holds no `@` and no `/`.

@@ -9,11 +9,14 @@ use super::change::{NewLayer, birth, must_be_free};
 use super::names::{Layer, encode, snapshot_link};
 use super::qcow2::{self, Header};
 use super::sparse;
-use super::store::{Store, failed};
+use super::store::{Step, Store, failed};
 use crate::{DiskFormat, DiskInfo, Location, Removed};
 
-/// Bytes copied at a time by [`flatten`].
+/// Bytes read and written at a time when a disk is flattened.
 const COPIED: u64 = 1 << 20;
+
+/// Bytes of data after which a part of the copy ends.
+const PART: u64 = 64 << 20;
 
 pub(super) fn stat(store: &Store, pool: &str, disk: &str) -> Result<Option<DiskInfo>> {
     let view = store.view()?;
@@ -82,7 +85,7 @@ pub(super) fn rollback(store: &Store, pool: &str, disk: &str, snapshot: &str) ->
     let new = change.overlay(pool, &layer, change.size(&layer)?, None, head.number)?;
     new.sync()?;
     change.set_head(pool, disk, new)?;
-    change.sweep_or_warn(pool);
+    change.free_unless_linked(&change.disk_dir(pool, disk)?, &head);
     Ok(())
 }
 
@@ -135,40 +138,76 @@ fn write_to(store: &Store, layer: &Layer, work: impl FnOnce(&std::fs::File) -> s
     work().map_err(|error| failed("grow", &path, error))
 }
 
-/// Puts a full copy of what the disk was born with below the layer it was born as, so that layers above it, the disk's
-/// snapshots and their clones, need not be touched.
-pub(super) fn flatten(store: &Store, pool: &str, disk: &str) -> Result<()> {
-    let (born, is_head, before, chain, new) = {
-        let change = store.change()?;
-        let head = change.head(pool, disk)?;
-        let Some(born) = birth(&change, &head)? else {
-            return Ok(());
-        };
-        let is_head = born.layer == head;
-        if is_head {
-            change.must_not_be_written(&head, disk)?;
-        }
-        let new = change.new_layer(pool, DiskFormat::Raw, 0)?;
-        let chain = change.chain(&born.layer)?;
-        (born.layer.clone(), is_head, state(store, &born.layer)?, chain, new)
-    };
-    let size = chain.size();
-    copy(chain, &new)?;
+/// A disk that is being flattened. Puts a full copy of what the disk was born with below the layer it was born as, so
+/// that layers above it, the disk's snapshots and their clones, need not be touched.
+pub(super) struct Flatten {
+    born: Layer,
+    is_head: bool,
+    before: [i128; 4],
+    chain: Chain,
+    new: NewLayer,
+    copied: u64,
+}
 
+/// `None` for a disk that stands alone.
+pub(super) fn flatten(store: &Store, pool: &str, disk: &str) -> Result<Option<Flatten>> {
     let change = store.change()?;
     let head = change.head(pool, disk)?;
-    match birth(&change, &head)? {
-        Some(again) if again.layer == born => {}
-        // Somebody else flattened it, or it was removed and made again.
-        _ => return Ok(()),
-    }
+    let Some(Step { layer: born, .. }) = birth(&change, &head)? else {
+        return Ok(None);
+    };
+    let is_head = born == head;
     if is_head {
-        change.must_not_be_written(&born, disk)?;
+        change.must_not_be_written(&head, disk)?;
     }
-    if state(store, &born)? != before {
-        return Err(Error::conflict(format!("The disk '{disk}' was used while it was flattened; try again.")));
+    let (before, chain) = (state(store, &born)?, change.chain(&born)?);
+    let new = change.new_layer(pool, DiskFormat::Raw, 0)?;
+    Ok(Some(Flatten { born, is_head, before, chain, new, copied: 0 }))
+}
+
+impl Flatten {
+    pub fn is_copied(&self) -> bool {
+        self.copied == self.chain.size()
     }
-    change.rebase(&born, new, size)
+
+    /// Copies a part, without the store's lock. Parts, because nothing can stop a call once it is begun.
+    pub fn copy_part(mut self) -> Result<Self> {
+        let (mut buffer, mut moved) = (vec![0; COPIED as usize], 0);
+        let read = |error| Error::internal(format!("cannot read what is to be copied: {error}"));
+        while moved < PART && !self.is_copied() {
+            let at = self.copied;
+            let extent = self.chain.extent(at, self.chain.size()).map_err(read)?;
+            let mut length = extent.length;
+            if extent.source.is_some() {
+                length = length.min(COPIED);
+                moved += length;
+                let bytes = &mut buffer[..length as usize];
+                self.chain.read(at, bytes).map_err(read)?;
+                sparse::write(bytes, at, |bytes, offset| self.new.write_at(bytes, offset))?;
+            }
+            self.copied += length;
+        }
+        Ok(self)
+    }
+
+    pub fn finish(self, store: &Store, pool: &str, disk: &str) -> Result<()> {
+        let size = self.chain.size();
+        self.new.set_size(size)?;
+        self.new.sync()?;
+        let change = store.change()?;
+        let head = change.head(pool, disk)?;
+        if birth(&change, &head)?.is_none_or(|again| again.layer != self.born) {
+            // Somebody else flattened it, or it was removed and made again.
+            return Ok(());
+        }
+        if self.is_head {
+            change.must_not_be_written(&self.born, disk)?;
+        }
+        if state(store, &self.born)? != self.before {
+            return Err(Error::conflict(format!("The disk '{disk}' was used while it was flattened; try again.")));
+        }
+        change.rebase(&self.born, self.new, size)
+    }
 }
 
 /// Two equal ones have nothing written between them.
@@ -176,25 +215,6 @@ fn state(store: &Store, layer: &Layer) -> Result<[i128; 4]> {
     let path = store.layer_path(layer);
     let meta = std::fs::metadata(&path).map_err(|error| failed("read", &path, error))?;
     Ok([meta.ino().into(), meta.len().into(), meta.mtime().into(), meta.mtime_nsec().into()])
-}
-
-fn copy(mut chain: Chain, to: &NewLayer) -> Result<()> {
-    let (mut at, end) = (0, chain.size());
-    let mut buffer = vec![0; COPIED as usize];
-    while at < end {
-        let read = |error| Error::internal(format!("cannot read what is to be copied: {error}"));
-        let extent = chain.extent(at, end).map_err(read)?;
-        let mut length = extent.length;
-        if extent.source.is_some() {
-            length = length.min(COPIED);
-            let bytes = &mut buffer[..length as usize];
-            chain.read(at, bytes).map_err(read)?;
-            sparse::write(bytes, at, |bytes, offset| to.write_at(bytes, offset))?;
-        }
-        at += length;
-    }
-    to.set_size(end)?;
-    to.sync()
 }
 
 pub(super) fn remove(store: &Store, pool: &str, disk: &str) -> Result<Removed> {

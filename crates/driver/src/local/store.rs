@@ -12,7 +12,7 @@ use umbel_core::{Error, Kind, Result};
 
 use super::chain::{Chain, OpenLayer};
 use super::locks;
-use super::names::{HEAD, HIDDEN, LAYERS, Layer, decode, encode, snapshot_link, snapshot_of_link};
+use super::names::{CLONES, HEAD, HIDDEN, LAYERS, Layer, decode, encode, snapshot_link, snapshot_of_link};
 use super::qcow2::{self, Header};
 use crate::{DiskFormat, Location};
 
@@ -133,6 +133,11 @@ impl Store {
     pub fn disk_dirs(&self, pool: &str) -> Result<Vec<PathBuf>> {
         let dir = self.pool_dir(pool);
         Ok(files(&dir)?.iter().filter(|name| decode(name).is_some()).map(|name| dir.join(name)).collect())
+    }
+
+    /// Where the clones of a layer are noted.
+    pub fn clones_dir(&self, layer: &Layer) -> PathBuf {
+        self.pool_dir(&layer.pool).join(CLONES).join(layer.number.to_string())
     }
 
     pub fn hidden_dir(&self, pool: &str) -> PathBuf {
@@ -354,6 +359,9 @@ pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::new(Kind::NoSpace, "The local store has no room left.").because(cause)
+        }
+        io::ErrorKind::FileTooLarge => {
+            Error::bad_request("The disk is larger than a file of the local store can be.").because(cause)
         }
         _ => Error::internal(cause),
     }

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -347,4 +348,110 @@ async fn names_of_stores_and_disks_have_limits() {
     pool.snapshot("here", "snap").await.unwrap();
     let reason = elsewhere.can_clone(&pool.location("here", "snap")).await.unwrap_err();
     assert!(reason.contains("local store"), "{reason}");
+}
+
+#[tokio::test]
+async fn notes_of_clones_are_made_again() {
+    let root = TempDir::new().unwrap();
+    let pool = open(root.path(), "vms").await;
+    put(&pool, "parent", vec![1; 70_000]).await;
+    pool.snapshot("parent", "snap").await.unwrap();
+    pool.clone_disk(&pool.location("parent", "snap"), "clone", 0).await.unwrap();
+    drop(pool);
+    // They are not synced, so this is how a power failure may leave them.
+    fs::remove_dir_all(root.path().join("vms/.clones")).unwrap();
+    let pool = open(root.path(), "vms").await;
+    assert_eq!(pool.remove("parent").await.unwrap(), Removed::Hidden);
+    assert_eq!(get(&pool, "clone", None, 70_000).await, vec![1; 70_000]);
+}
+
+/// Where the child of the next test finds its store.
+const KILLED: &str = "UMBEL_TEST_KILLED_STORE";
+
+/// Starts itself as another process, kills that as it begins its first operation, its second, and so on, and looks
+/// each time at what it left.
+#[tokio::test]
+async fn a_store_outlives_kill_9_at_any_operation() {
+    if let Some(root) = std::env::var_os(KILLED) {
+        return work_until_killed(Path::new(&root)).await;
+    }
+    let name = "local::a_store_outlives_kill_9_at_any_operation";
+    for operation in 1..=60 {
+        let root = TempDir::new().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(KILLED, root.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let last = lines.map(Result::unwrap).filter(|line| line.starts_with("now: ")).nth(operation - 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let last = last.unwrap_or_else(|| panic!("the child does at least {operation} operations"));
+        eprintln!("killed in operation {operation}, {last}");
+        all_is_well(root.path()).await;
+    }
+}
+
+fn survivor() -> Vec<u8> {
+    zeros_with(300_000, &[(0, 1), (150_000, 2), (299_999, 3)])
+}
+
+async fn work_until_killed(root: &Path) {
+    // Its own line on the output, whatever the test harness writes before.
+    let now = |what: &str| println!("\nnow: {what}");
+    let pool = open(root, "vms").await;
+    for round in 0.. {
+        let (a, b) = (&format!("a-{round}"), &format!("b-{round}"));
+        now("write");
+        put(&pool, a, survivor()).await;
+        now("snapshot");
+        pool.snapshot(a, "snap").await.unwrap();
+        now("clone");
+        pool.clone_disk(&pool.location(a, "snap"), b, MIB).await.unwrap();
+        now("snapshot of the clone");
+        pool.snapshot(b, "own").await.unwrap();
+        now("resize");
+        pool.resize(b, 2 * MIB).await.unwrap();
+        now("rollback");
+        pool.rollback(b, "own").await.unwrap();
+        now("remove of the parent");
+        pool.remove(a).await.unwrap();
+        now("flatten");
+        pool.flatten(b).await.unwrap();
+        now("purge");
+        pool.purge().await.unwrap();
+        now("remove_snapshot");
+        pool.remove_snapshot(b, "own").await.unwrap();
+        if round % 2 == 0 {
+            now("remove");
+            pool.remove(b).await.unwrap();
+        }
+    }
+}
+
+/// Whatever disks there are, they are whole, and when they are removed nothing is left.
+async fn all_is_well(root: &Path) {
+    let pool = open(root, "vms").await;
+    for disk in pool.list().await.unwrap() {
+        let info = pool.stat(&disk).await.unwrap().unwrap();
+        let mut want = survivor();
+        want.resize(info.size as usize, 0);
+        assert!(get(&pool, &disk, None, info.size).await == want, "'{disk}' has its bytes: {info:?}");
+        for snapshot in &info.snapshots {
+            let bytes = get(&pool, &disk, Some(snapshot), survivor().len() as u64).await;
+            assert!(bytes == survivor(), "'{disk}@{snapshot}' has its bytes: {info:?}");
+        }
+        check_image(&pool, &disk);
+        pool.snapshot(&disk, "after").await.unwrap();
+        pool.clone_disk(&pool.location(&disk, "after"), &format!("clone of {disk}"), 0).await.unwrap();
+    }
+    for disk in pool.list().await.unwrap() {
+        pool.remove(&disk).await.unwrap();
+    }
+    pool.purge().await.unwrap();
+    assert_eq!(layers(root, "vms"), Vec::<String>::new(), "all disks are removed and purged");
+    assert_eq!(entries(&root.join("vms/.hidden")), Vec::<String>::new());
+    assert_eq!(entries(&root.join("vms")).iter().filter(|name| !name.starts_with('.')).count(), 0);
 }
