@@ -1,0 +1,126 @@
+//! The files of one guest: `<dir>/<uuid>/`.
+//!
+//! | File | What |
+//! |---|---|
+//! | `domain.json` | its definition |
+//! | `power` | what it was last known to be; `running` without a process means that it crashed |
+//! | `qmp.sock` | where its QEMU listens |
+//! | `console.log`, `console.log.0` | what it wrote on its serial port, and what came before that |
+//! | `qemu.log` | what QEMU said on its standard error, of the last start |
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use umbel_driver::{DomainSpec, Power};
+use uuid::Uuid;
+
+/// As much of QEMU's messages as is worth a log line.
+const COMPLAINT: u64 = 2_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    pub(crate) id: Uuid,
+    dir: PathBuf,
+}
+
+impl Home {
+    pub(crate) fn new(root: &Path, id: Uuid) -> Home {
+        Home { id, dir: root.join(id.to_string()) }
+    }
+
+    /// All guests that have a directory below `root`.
+    pub(crate) fn all(root: &Path) -> io::Result<Vec<Home>> {
+        let mut homes = Vec::new();
+        for entry in fs::read_dir(root)? {
+            let name = entry?.file_name();
+            if let Some(id) = name.to_str().and_then(|name| Uuid::parse_str(name).ok()) {
+                homes.push(Home::new(root, id));
+            }
+        }
+        Ok(homes)
+    }
+
+    pub(crate) fn console(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    /// Makes the directory if need be. Only its owner may enter: the QMP socket obeys whoever connects.
+    pub(crate) fn define(&self, spec: &DomainSpec) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
+        self.replace("domain.json", &serde_json::to_vec_pretty(spec)?)
+    }
+
+    /// Not synced to the disk: after a power failure of the host an older word here is as good, because the guest that
+    /// runs is found by its process, and what should run is decided elsewhere.
+    pub(crate) fn set_power(&self, power: Power) -> io::Result<()> {
+        self.replace("power", &serde_json::to_vec(&power)?)
+    }
+
+    /// `None` if it was never written or cannot be read.
+    pub(crate) fn power(&self) -> Option<Power> {
+        serde_json::from_slice(&fs::read(self.dir.join("power")).ok()?).ok()
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut file = NamedTempFile::new_in(&self.dir)?;
+        file.write_all(content)?;
+        file.persist(self.dir.join(name)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// A socket that listens, for QEMU to inherit.
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
+        match fs::remove_file(self.dir.join("qmp.sock")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.short(|path| UnixListener::bind(path))
+    }
+
+    pub(crate) fn connect(&self) -> io::Result<std::os::unix::net::UnixStream> {
+        self.short(|path| std::os::unix::net::UnixStream::connect(path))
+    }
+
+    /// Calls with a path of the socket that is surely short: the kernel takes no more than 107 bytes, and the directory
+    /// may be deep.
+    fn short<T>(&self, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+        let dir = File::open(&self.dir)?;
+        call(Path::new(&format!("/proc/self/fd/{}/qmp.sock", dir.as_raw_fd())))
+    }
+
+    /// An empty file for QEMU's messages.
+    pub(crate) fn log(&self) -> io::Result<File> {
+        File::create(self.dir.join("qemu.log"))
+    }
+
+    /// The last of what QEMU said, on one line.
+    pub(crate) fn complaint(&self) -> String {
+        let read = || {
+            let mut file = File::open(self.dir.join("qemu.log"))?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(COMPLAINT)))?;
+            let mut bytes = Vec::new();
+            file.take(COMPLAINT).read_to_end(&mut bytes)?;
+            io::Result::Ok(String::from_utf8_lossy(&bytes).trim().replace('\n', "; "))
+        };
+        read().unwrap_or_default()
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// Gone already is as good.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
