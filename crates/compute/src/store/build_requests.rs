@@ -41,6 +41,12 @@ pub async fn list(tx: &mut Tx<Api>, visible: &Visible) -> Result<Vec<Server>> {
     rows.iter().map(|row| read(row).map(|request| request.server)).collect()
 }
 
+/// Of all, deleted ones too. For the reconciler.
+pub async fn ids(tx: &mut Tx<Api>) -> Result<Vec<ServerId>> {
+    let rows = tx.fetch_all("SELECT server_id FROM build_requests ORDER BY created_at", args![]).await?;
+    rows.iter().map(|row| row.id("server_id")).collect()
+}
+
 /// Changes name, metadata, tags or lock of a server that has no cell yet. False if it has one by now, or is gone.
 pub async fn update(tx: &mut Tx<Api>, server: &Server) -> Result<bool> {
     let state = serde_json::to_string(&server.state).map_err(Error::internal)?;

@@ -2,7 +2,7 @@
 //! taken away after it is gone: what a pool has and no row names is an orphan.
 
 use umbel_core::{Error, Result, Timestamp};
-use umbel_db::{Row, Tx, args};
+use umbel_db::{Row, Sql, Tx, args};
 use umbel_placement::PoolId;
 
 use crate::Cell;
@@ -65,6 +65,12 @@ pub async fn of_server(tx: &mut Tx<Cell>, server_id: ServerId) -> Result<Vec<Dis
         (last, disk.boot_index.unwrap_or(u32::MAX), disk.name.clone())
     });
     Ok(disks)
+}
+
+/// Those of many servers, in no order. For the conductor.
+pub async fn of_servers(tx: &mut Tx<Cell>, servers: &[ServerId]) -> Result<Vec<DiskRow>> {
+    let sql = Sql::new(&format!("SELECT {COLUMNS} FROM disks")).and_in("server_id", servers);
+    tx.select(sql).await?.iter().map(read).collect()
 }
 
 /// All of a pool: for the audit that compares it with what the pool has.
