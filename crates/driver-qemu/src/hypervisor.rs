@@ -42,12 +42,14 @@ impl Default for Options {
     }
 }
 
+type Machines = Mutex<HashMap<Uuid, Machine>>;
+
 /// QEMU guests whose files and processes belong to one directory.
 pub struct QemuHypervisor {
     root: PathBuf,
     facts: HostFacts,
     shared: Arc<Shared>,
-    machines: Mutex<HashMap<Uuid, Machine>>,
+    machines: Arc<Machines>,
     /// Locked as long as we live, so that there is one owner of the guests.
     _lock: File,
 }
@@ -85,10 +87,9 @@ impl QemuHypervisor {
                 (id, machine)
             }
         }));
-        let machines = Mutex::new(machines.await.into_iter().collect());
-        let hypervisor = Arc::new(QemuHypervisor { root, facts, shared, machines, _lock: lock });
-        tokio::spawn(trim_consoles(Arc::downgrade(&hypervisor)));
-        Ok(hypervisor)
+        let machines: Arc<Machines> = Arc::new(Mutex::new(machines.await.into_iter().collect()));
+        tokio::spawn(trim_consoles(root.clone(), Arc::downgrade(&machines)));
+        Ok(Arc::new(QemuHypervisor { root, facts, shared, machines, _lock: lock }))
     }
 
     fn machine(&self, id: Uuid) -> Result<Machine> {
@@ -126,18 +127,16 @@ fn lock(root: &Path) -> Result<File> {
     }
 }
 
-async fn trim_consoles(hypervisor: Weak<QemuHypervisor>) {
+/// Ends with the hypervisor.
+async fn trim_consoles(root: PathBuf, machines: Weak<Machines>) {
     loop {
         tokio::time::sleep(TRIM).await;
-        let Some(hypervisor) = hypervisor.upgrade() else { return };
-        let running: Vec<Home> = {
-            let machines = hypervisor.machines.lock();
-            let running = machines.iter().filter(|(_, machine)| machine.power() == Some(Power::Running));
-            running.map(|(id, _)| Home::new(&hypervisor.root, *id)).collect()
-        };
-        drop(hypervisor);
-        let trimmed = spawn_blocking(move || running.iter().for_each(trim)).await;
-        if let Err(error) = trimmed {
+        let Some(machines) = machines.upgrade() else { return };
+        let running =
+            |(id, machine): (&Uuid, &Machine)| (machine.power() == Some(Power::Running)).then(|| Home::new(&root, *id));
+        let homes: Vec<Home> = machines.lock().iter().filter_map(running).collect();
+        drop(machines);
+        if let Err(error) = spawn_blocking(move || homes.iter().for_each(trim)).await {
             tracing::error!("trimming console logs failed: {error}");
         }
     }

@@ -6,4 +6,5 @@
 mod conformance;
 mod guests;
 mod lifetimes;
+mod rbd;
 mod support;

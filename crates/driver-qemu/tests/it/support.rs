@@ -68,7 +68,7 @@ pub fn kill(pid: i32) {
     }
 }
 
-fn image() -> PathBuf {
+pub fn image() -> PathBuf {
     let path = std::env::var_os("UMBEL_TEST_GUEST_IMAGE").map(PathBuf::from);
     path.unwrap_or_else(|| panic!("UMBEL_TEST_GUEST_IMAGE does not name the guest image; run: make guest-image"))
 }
