@@ -50,8 +50,8 @@ impl CephConfig {
 /// One cluster, and the one connection that all its pools share.
 ///
 /// It connects when it is first needed and again if that failed, so a host starts while its cluster is down. After that
-/// librados keeps the connection up by itself, through restarts of monitors and OSDs; only a client that was
-/// blocklisted has to be made anew, which happens here as well.
+/// librados keeps the connection up by itself, through restarts of monitors and OSDs. Only a client that was
+/// blocklisted, or given up on in the middle of a write, has to be made anew, which happens here as well.
 pub struct CephCluster {
     config: CephConfig,
     connection: RwLock<Option<Arc<Connection>>>,
@@ -171,7 +171,9 @@ impl CephCluster {
                 let connection = Arc::new(connection);
                 tracing::info!(fsid = connection.fsid(), conf = %self.config.conf.display(), "connected to Ceph");
                 let _ = self.fsid.set(connection.fsid().to_owned());
-                *self.connection.write() = Some(connection.clone());
+                let before = self.connection.write().replace(connection.clone());
+                // If nobody uses it any more it is shut down, which may block.
+                tokio::task::spawn_blocking(move || drop(before));
                 Ok(connection)
             }
             Err(error) => {

@@ -35,11 +35,7 @@ pub struct Failed {
 impl Failed {
     /// The answer of `call` if it is not negative.
     pub fn check(call: &'static str, answer: c_int) -> Result<usize, Failed> {
-        Self::check_long(call, answer as isize)
-    }
-
-    pub fn check_long(call: &'static str, answer: isize) -> Result<usize, Failed> {
-        usize::try_from(answer).map_err(|_| Failed { errno: answer.unsigned_abs() as i32, call })
+        usize::try_from(answer).map_err(|_| Failed { errno: answer.saturating_neg(), call })
     }
 
     pub fn is(self, errno: i32) -> bool {

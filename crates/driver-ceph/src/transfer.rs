@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -30,6 +31,10 @@ const PAGE: usize = 4_096;
 
 /// Bytes written to a pool of unknown room before it is looked at again.
 const UNCOUNTED: u64 = 64 << 20;
+
+/// After a try to remove what was begun. When the cluster has hung, the lock on the disk outlives its client for 30 s.
+const UNDO_PAUSES: [Duration; 5] =
+    [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(60), Duration::ZERO];
 
 /// A disk of unknown size begins with this, and doubles. Space that is not written to costs nothing.
 const FIRST_SIZE: u64 = GIB;
@@ -125,16 +130,27 @@ async fn receive(
         in_flight: FuturesUnordered::new(),
         stored: 0,
         room,
+        hangs: false,
     };
     let filled = filling.fill(data, &options, &mut caller_gone).await;
-    // After a failure the writes on their way must end too, before their disk can be removed.
-    while filling.in_flight.next().await.is_some() {}
-    let image = filling.image;
-    let _ = tokio::task::spawn_blocking(move || image.close()).await;
-    if filled.is_err() {
-        undo(cluster, ceph, disk).await;
+    let Filling { image, in_flight, hangs, .. } = filling;
+    if filled.is_ok() {
+        close(image).await;
+        return filled;
+    }
+    let undone = undo(cluster.clone(), ceph.clone(), disk.to_owned(), image, in_flight);
+    if hangs {
+        // It would take many more requests without an answer, and tell the caller nothing new.
+        tokio::spawn(undone);
+    } else {
+        undone.await;
     }
     filled
+}
+
+async fn close(image: Arc<DataImage>) {
+    // It fails only if it panics, and there is nothing to close then.
+    let _ = tokio::task::spawn_blocking(move || image.close()).await;
 }
 
 async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -> Result<Arc<DataImage>> {
@@ -151,16 +167,35 @@ async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -
     cluster.run(work).await
 }
 
-async fn undo(cluster: &CephCluster, ceph: &CephName, disk: &str) {
-    let (ceph, disk) = (ceph.clone(), disk.to_owned());
-    let work = move |connection: &Arc<_>| {
-        let pool = ceph.open(connection)?;
-        pool.remove(&disk).map_err(|failed| failed.about(&ceph.disk(&disk)))
-    };
-    if let Err(error) = cluster.run(work).await {
-        tracing::error!(error = error.for_log(), "a disk that could not be written whole is left behind");
+/// Takes back what was begun. The writes on their way must end before.
+async fn undo(
+    cluster: Arc<CephCluster>,
+    ceph: CephName,
+    disk: String,
+    image: Arc<DataImage>,
+    mut in_flight: FuturesUnordered<Written>,
+) {
+    while in_flight.next().await.is_some() {}
+    close(image).await;
+    for pause in UNDO_PAUSES {
+        let (pool, name) = (ceph.clone(), disk.clone());
+        let remove = move |connection: &Arc<_>| {
+            pool.open(connection)?.remove(&name).map_err(|failed| failed.about(&pool.disk(&name)))
+        };
+        let Err(error) = cluster.run(remove).await else { return };
+        match error.kind() {
+            Kind::NotFound => return,
+            Kind::Busy | Kind::Timeout | Kind::Unavailable => tokio::time::sleep(pause).await,
+            _ => {
+                tracing::error!(error = error.for_log(), "a disk that was not written whole is left behind");
+                return;
+            }
+        }
     }
+    tracing::error!(disk, pool = %ceph.0, "a disk that was not written whole is left behind: the cluster did not answer");
 }
+
+type Written = BoxFuture<'static, Result<(), Failed>>;
 
 /// A disk while it is written.
 struct Filling<'a> {
@@ -173,10 +208,12 @@ struct Filling<'a> {
     received: u64,
     /// The end of what was received, less than an object.
     block: BytesMut,
-    in_flight: FuturesUnordered<BoxFuture<'static, Result<(), Failed>>>,
+    in_flight: FuturesUnordered<Written>,
     /// Bytes written, and how many may be: what was free in the pool. Ceph notices a full pool seconds late.
     stored: u64,
     room: u64,
+    /// The cluster has not answered a request.
+    hangs: bool,
 }
 
 impl Filling<'_> {
@@ -272,8 +309,10 @@ impl Filling<'_> {
         Ok(())
     }
 
-    fn about(&self, failed: Failed) -> Error {
-        failed.about(&self.ceph.disk(self.disk))
+    fn about(&mut self, failed: Failed) -> Error {
+        let error = failed.about(&self.ceph.disk(self.disk));
+        self.hangs |= error.is(Kind::Timeout);
+        error
     }
 
     async fn resize(&mut self, size: u64) -> Result<()> {
@@ -282,7 +321,9 @@ impl Filling<'_> {
         }
         let (image, subject) = (self.image.clone(), self.ceph.disk(self.disk));
         let work = move |_: &Arc<_>| image.resize(size).map_err(|failed| failed.about(&subject));
-        self.cluster.run(work).await?;
+        let resized = self.cluster.run(work).await;
+        self.hangs |= resized.as_ref().is_err_and(|error| error.is(Kind::Timeout));
+        resized?;
         self.size = size;
         Ok(())
     }

@@ -83,7 +83,7 @@ impl DataImage {
         start: impl FnOnce(&Api, rbd_image_t, rbd_completion_t) -> c_int,
     ) -> Result<Answer<B>, Failed> {
         let image = self.image()?;
-        let api = image.connection().api();
+        let api = image.api();
         let (reply, answer) = oneshot::channel();
         let pending = Box::into_raw(Box::new(Pending { api, buffer, reply, image: self.clone() }));
         let mut completion = ptr::null_mut();
@@ -119,13 +119,13 @@ impl Drop for DataImage {
 struct Pending<B> {
     api: &'static Api,
     buffer: B,
-    reply: oneshot::Sender<(isize, B)>,
+    reply: oneshot::Sender<(c_int, B)>,
     image: Arc<DataImage>,
 }
 
 struct Answer<B> {
     call: &'static str,
-    answer: oneshot::Receiver<(isize, B)>,
+    answer: oneshot::Receiver<(c_int, B)>,
 }
 
 impl<B> Answer<B> {
@@ -133,7 +133,7 @@ impl<B> Answer<B> {
         // The sender cannot vanish before it has sent, unless librbd forgets an operation.
         let lost = Failed { errno: ESHUTDOWN, call: self.call };
         let (answer, buffer) = self.answer.await.map_err(|_| lost)?;
-        Ok((image.image()?.connection().check_long(self.call, answer)?, buffer))
+        Ok((image.image()?.check(self.call, answer)?, buffer))
     }
 }
 
@@ -149,7 +149,8 @@ unsafe extern "C" fn done<B>(completion: rbd_completion_t, arg: *mut c_void) {
     let answer = unsafe {
         let answer = (api.rbd_aio_get_return_value)(completion);
         (api.rbd_aio_release)(completion);
-        answer
+        // An error number, or the length of one object at most.
+        answer as c_int
     };
     // Before the answer: who has all answers is the image's only owner, and may close it.
     drop(image);

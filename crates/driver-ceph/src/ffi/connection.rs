@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::{Api, c_text, from_c, rados_ioctx_t, rados_t};
-use crate::errno::{EINVAL, ESHUTDOWN, Failed};
+use crate::errno::{EINVAL, ESHUTDOWN, ETIMEDOUT, Failed};
 
 /// The room that a fsid takes: 36 characters and the end.
 const FSID_LEN: usize = 37;
@@ -98,21 +98,33 @@ impl Connection {
         self.client.api
     }
 
-    /// Whether the cluster has shut this client out. librados reconnects by itself after everything else.
+    /// Whether a new client must be made: the cluster has shut this one out, or a write of it was not answered.
+    ///
+    /// librados goes on by itself once the cluster answers again. But a write that was given up may leave an exclusive lock in
+    /// this client's name, and a client cannot break its own: the image would be in use for as long as the client lives.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
     pub(super) fn check(&self, call: &'static str, answer: c_int) -> Result<usize, Failed> {
-        self.check_long(call, answer as isize)
-    }
-
-    pub(super) fn check_long(&self, call: &'static str, answer: isize) -> Result<usize, Failed> {
-        Failed::check_long(call, answer).inspect_err(|failed| {
+        Failed::check(call, answer).inspect_err(|failed| {
             if failed.is(ESHUTDOWN) {
-                self.lost.store(true, Ordering::Relaxed);
+                self.lose();
             }
         })
+    }
+
+    /// For calls that take locks.
+    pub(super) fn check_write(&self, call: &'static str, answer: c_int) -> Result<usize, Failed> {
+        self.check(call, answer).inspect_err(|failed| {
+            if failed.is(ETIMEDOUT) {
+                self.lose();
+            }
+        })
+    }
+
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 
     /// A command in Ceph's JSON form for the monitors, and its output.

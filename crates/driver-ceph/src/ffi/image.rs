@@ -45,6 +45,7 @@ pub struct Parent {
 pub struct Image {
     connection: Arc<Connection>,
     pub(super) handle: rbd_image_t,
+    access: Access,
 }
 
 // SAFETY: librbd locks inside; one image may be used by several threads at once.
@@ -68,7 +69,7 @@ impl IoCtx {
         // SAFETY: handle and strings are alive during the call; no snapshot is a null pointer.
         let answer = unsafe { open(self.handle, text.as_ptr(), &raw mut handle, snapshot) };
         self.connection.check(call, answer)?;
-        Ok(Image { connection: self.connection.clone(), handle })
+        Ok(Image { connection: self.connection.clone(), handle, access })
     }
 }
 
@@ -160,16 +161,15 @@ impl Image {
         self.check("rbd_metadata_set", answer).map(drop)
     }
 
-    fn api(&self) -> &'static Api {
+    pub(super) fn api(&self) -> &'static Api {
         self.connection.api()
     }
 
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    fn check(&self, call: &'static str, answer: c_int) -> Result<usize, Failed> {
-        self.connection.check(call, answer)
+    pub(super) fn check(&self, call: &'static str, answer: c_int) -> Result<usize, Failed> {
+        match self.access {
+            Access::Read => self.connection.check(call, answer),
+            Access::Write => self.connection.check_write(call, answer),
+        }
     }
 }
 
@@ -263,8 +263,11 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // SAFETY: opened once, closed once. A failure to close can only be a failure to give the watch back, which the
-        // cluster takes back by itself.
-        unsafe { (self.api().rbd_close)(self.handle) };
+        // SAFETY: opened once, closed once.
+        let answer = unsafe { (self.api().rbd_close)(self.handle) };
+        if answer < 0 && self.access == Access::Write {
+            // Its lock and its watch may be held on.
+            self.connection.lose();
+        }
     }
 }

@@ -27,7 +27,7 @@ impl IoCtx {
         let options = Options::new(self.api())?;
         // SAFETY: handles and string are alive during the call.
         let answer = unsafe { (self.api().rbd_create4)(self.handle, name.as_ptr(), size, options.handle) };
-        self.connection.check("rbd_create4", answer).map(drop)
+        self.connection.check_write("rbd_create4", answer).map(drop)
     }
 
     /// A clone in the second form: the parent's snapshot need not be protected, and may be removed before its clones.
@@ -47,7 +47,7 @@ impl IoCtx {
                 options.handle,
             )
         };
-        self.connection.check("rbd_clone3", answer).map(drop)
+        self.connection.check_write("rbd_clone3", answer).map(drop)
     }
 
     /// `ENOTEMPTY` if it has snapshots or clones, `EBUSY` if somebody has it open.
@@ -55,7 +55,7 @@ impl IoCtx {
         let name = c_text(name)?;
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_remove)(self.handle, name.as_ptr()) };
-        self.connection.check("rbd_remove", answer).map(drop)
+        self.connection.check_write("rbd_remove", answer).map(drop)
     }
 
     pub fn list(&self) -> Result<Vec<String>, Failed> {
@@ -84,7 +84,7 @@ impl IoCtx {
         let name = c_text(name)?;
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_trash_move)(self.handle, name.as_ptr(), 0) };
-        self.connection.check("rbd_trash_move", answer).map(drop)
+        self.connection.check_write("rbd_trash_move", answer).map(drop)
     }
 
     pub fn trash_list(&self) -> Result<Vec<TrashEntry>, Failed> {
@@ -120,7 +120,7 @@ impl IoCtx {
         let id = c_text(id)?;
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_trash_remove)(self.handle, id.as_ptr(), false) };
-        self.connection.check("rbd_trash_remove", answer).map(drop)
+        self.connection.check_write("rbd_trash_remove", answer).map(drop)
     }
 
     /// Every removal passes through the trash, and a pool gets its trash with its first removal, which a pool that is full by

@@ -6,4 +6,5 @@
 mod conformance;
 mod failures;
 mod objects;
+mod stalls;
 mod support;
