@@ -14,7 +14,7 @@ pub struct DomainRequest {
     pub domain: DomainFields,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 pub struct DomainFields {
     #[serde(default)]
     pub id: Option<String>,

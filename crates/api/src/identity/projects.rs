@@ -17,7 +17,7 @@ pub struct ProjectRequest {
     pub project: ProjectFields,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 pub struct ProjectFields {
     #[serde(default)]
     pub id: Option<String>,

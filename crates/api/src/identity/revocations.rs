@@ -15,6 +15,9 @@ pub struct RevocationEvent {
     pub project_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain_id: Option<String>,
+    /// With `user_id`: a project, a domain or `system`, whichever has this id; ids tell them apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_id: Option<String>,
     /// Name of a role, where upstream has its id: our tokens carry names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role_name: Option<String>,

@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use umbel_api::identity::SelfLink;
+use umbel_api::identity::users::{PasswordRequest, User, UserRequest};
+use umbel_core::Result;
+use umbel_http::{Reply, Req};
+
+use super::query::Query;
+use super::{groups, no_content, one, page, projects, whole, window};
+use crate::Identity;
+use crate::service::{scopes, users as service};
+use crate::store::groups::GroupFilter;
+use crate::store::users::{UserFilter, UserRow};
+
+const ONE: &str = "user";
+
+/// The hash stays behind.
+pub(super) fn body(req: &Req, row: UserRow) -> User {
+    User {
+        links: SelfLink::new(&req.root, &format!("users/{}", row.id)),
+        id: row.id,
+        name: row.name,
+        domain_id: row.domain_id,
+        enabled: row.enabled,
+        default_project_id: row.default_project_id,
+        password_expires_at: row.password_expires_at.map(|at| at.iso_micros()),
+        options: row.options,
+        extra: row.extra,
+    }
+}
+
+pub(super) fn filter(query: &Query) -> UserFilter {
+    UserFilter {
+        domain_id: query.given("domain_id"),
+        name: query.text_filter("name"),
+        enabled: query.truth("enabled"),
+        group_id: None,
+    }
+}
+
+pub(super) async fn list(identity: Arc<Identity>, req: Req) -> Result<Reply> {
+    let window = window(&identity, &req)?;
+    let filter = filter(&Query::of(&req));
+    let rows = service::list(&identity, &req.ctx, req.route.policy, &filter, &window).await?;
+    Ok(page(&req, &window, "users", rows, |row| &row.id, |row| body(&req, row)))
+}
+
+pub(super) async fn create(identity: Arc<Identity>, mut req: Req) -> Result<Reply> {
+    let UserRequest { user } = req.json().await?;
+    let row = service::create(&identity, &req.ctx, req.route.policy, user).await?;
+    Ok(one(201, ONE, body(&req, row)))
+}
+
+pub(super) async fn show(identity: Arc<Identity>, req: Req) -> Result<Reply> {
+    let row = service::show(&identity, &req.ctx, req.route.policy, req.param("user_id")?).await?;
+    Ok(one(200, ONE, body(&req, row)))
+}
+
+pub(super) async fn update(identity: Arc<Identity>, mut req: Req) -> Result<Reply> {
+    let UserRequest { user } = req.json().await?;
+    let row = service::update(&identity, &req.ctx, req.route.policy, req.param("user_id")?, user).await?;
+    Ok(one(200, ONE, body(&req, row)))
+}
+
+pub(super) async fn delete(identity: Arc<Identity>, req: Req) -> Result<Reply> {
+    service::delete(&identity, &req.ctx, req.route.policy, req.param("user_id")?).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn change_password(identity: Arc<Identity>, mut req: Req) -> Result<Reply> {
+    let PasswordRequest { user } = req.json().await?;
+    service::change_password(&identity, req.param("user_id")?, user).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn projects(identity: Arc<Identity>, req: Req) -> Result<Reply> {
+    let query = Query::of(&req);
+    let mut rows = scopes::projects_of(&identity, &req.ctx, req.route.policy, req.param("user_id")?).await?;
+    let (enabled, name, domain_id) = (query.truth("enabled"), query.given("name"), query.given("domain_id"));
+    rows.retain(|row| {
+        enabled.is_none_or(|enabled| row.enabled == enabled)
+            && name.as_ref().is_none_or(|name| row.name == *name)
+            && domain_id.as_ref().is_none_or(|domain_id| row.owner() == domain_id)
+    });
+    Ok(whole(&req, "projects", rows.into_iter().map(|row| projects::body(&req, row)).collect()))
+}
+
+pub(super) async fn groups(identity: Arc<Identity>, req: Req) -> Result<Reply> {
+    let window = window(&identity, &req)?;
+    let filter = GroupFilter { name: Query::of(&req).text_filter("name"), ..GroupFilter::default() };
+    let user_id = req.param("user_id")?;
+    let rows = crate::service::groups::of_user(&identity, &req.ctx, req.route.policy, user_id, filter, &window).await?;
+    Ok(page(&req, &window, "groups", rows, |row| &row.id, |row| groups::body(&req, row)))
+}
