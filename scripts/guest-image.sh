@@ -26,7 +26,7 @@ LIBRARIES="libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libcrypt.so.1 libz.so.1
 
 BOOT_MIB=18
 ROOT_MIB=21
-# One and the same for every build: two builds from the same inputs differ in the initramfs' inode numbers only.
+# One and the same for every build: two builds from the same inputs differ in inode numbers and times of change only.
 EPOCH=1700000000
 UUID=756d6265-6c00-4000-8000-67756573746f
 

@@ -1,4 +1,4 @@
-//! What guests write on their serial port.
+//! What guests write on their serial port, and QEMU on its standard error.
 //!
 //! QEMU appends to a file and knows no limit, so a guest could fill the host's disk. A file that grew past [`LIMIT`] is
 //! cut: its tail becomes the older part, and it begins anew. That works under a writing QEMU because it opened the file
@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 pub(crate) const LIMIT: u64 = 1 << 20;
 
 fn older(path: &Path) -> PathBuf {
-    path.with_added_extension("0")
+    let mut name = path.as_os_str().to_owned();
+    name.push(".0");
+    name.into()
 }
 
 /// Cuts the file if it is too long.

@@ -94,15 +94,21 @@ impl Home {
         call(Path::new(&format!("/proc/self/fd/{}/qmp.sock", dir.as_raw_fd())))
     }
 
-    /// An empty file for QEMU's messages.
-    pub(crate) fn log(&self) -> io::Result<File> {
-        File::create(self.dir.join("qemu.log"))
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.join("qemu.log")
+    }
+
+    /// An empty file for QEMU's messages. Opened for appending, so that it may be cut while QEMU writes.
+    pub(crate) fn open_log(&self) -> io::Result<File> {
+        let file = File::options().create(true).append(true).open(self.log())?;
+        file.set_len(0)?;
+        Ok(file)
     }
 
     /// The last of what QEMU said, on one line.
     pub(crate) fn complaint(&self) -> String {
         let read = || {
-            let mut file = File::open(self.dir.join("qemu.log"))?;
+            let mut file = File::open(self.log())?;
             let length = file.metadata()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(COMPLAINT)))?;
             let mut bytes = Vec::new();

@@ -143,8 +143,10 @@ async fn trim_consoles(root: PathBuf, machines: Weak<Machines>) {
 }
 
 fn trim(home: &Home) {
-    if let Err(error) = console::trim(&home.console()) {
-        tracing::warn!(server = %home.id, "a guest's console log cannot be cut: {error}");
+    for path in [home.console(), home.log()] {
+        if let Err(error) = console::trim(&path) {
+            tracing::warn!(server = %home.id, "{} cannot be cut: {error}", path.display());
+        }
     }
 }
 

@@ -451,7 +451,7 @@ fn spawn(home: &Home, spec: &DomainSpec, binary: &Path, arguments: &[OsString]) 
     home.set_power(Power::Running)?;
     console::trim(&home.console())?;
     let listener = home.listen()?;
-    Process::spawn(binary, arguments, listener.into(), home.log()?)
+    Process::spawn(binary, arguments, listener.into(), home.open_log()?)
 }
 
 async fn incident(running: Option<&mut Running>) -> Incident {

@@ -7,7 +7,7 @@ use umbel_core::Kind;
 use umbel_driver::{Hypervisor, Power};
 use umbel_driver_qemu::{Options, QemuHypervisor};
 
-use crate::support::{Host, gone, kill, says, spec, told};
+use crate::support::{Host, eventually, kill, says, spec, told};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_process_is_a_crash() {
@@ -44,12 +44,7 @@ async fn what_ends_while_no_driver_listens_is_known() {
         async move { hypervisor.shutdown(obeys.id, Duration::from_secs(60)).await }
     });
     let console = host.guests().join(obeys.id.to_string()).join("console.log");
-    let reacts = async {
-        while !std::fs::read_to_string(&console).unwrap().contains("power button") {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(crate::support::PATIENCE, reacts).await.unwrap();
+    eventually("the guest reacts", async || std::fs::read_to_string(&console).unwrap().contains("power button")).await;
     pressed.abort();
     // Cancelled, or done already: the guest needs a tenth of a second from here.
     drop(pressed.await);
@@ -62,7 +57,7 @@ async fn what_ends_while_no_driver_listens_is_known() {
         told(&mut events, obeys.id, Power::Shutdown).await;
     }
     assert_eq!(hypervisor.state(crashes.id).await.unwrap(), Some(Power::Crashed));
-    gone(&host).await;
+    eventually("no process is left", async || host.pids().is_empty()).await;
     drop(hypervisor);
 
     let hypervisor = host.open().await;

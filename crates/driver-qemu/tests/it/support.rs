@@ -87,34 +87,26 @@ pub fn spec(disks: Vec<DomainDisk>) -> DomainSpec {
     DomainSpec { id: Uuid::new_v4(), name: "a guest, with a comma".to_owned(), vcpus: 1, memory_mib: 128, disks }
 }
 
-/// Waits until the console holds the text, and gives all of it.
-pub async fn says(host: &QemuHypervisor, id: Uuid, text: &str) -> String {
-    let asked = async {
-        loop {
-            let console = String::from_utf8_lossy(&host.console(id, 1 << 20).await.unwrap()).into_owned();
-            if console.contains(text) {
-                return console;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Looks again until it is so.
+pub async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let looks = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(console) => console,
-        Err(_) => panic!("the console never said '{text}': {:?}", host.console(id, 1000).await),
-    }
+    assert!(tokio::time::timeout(PATIENCE, looks).await.is_ok(), "not within {PATIENCE:?}: {what}");
+}
+
+/// Waits until the console holds the text.
+pub async fn says(host: &QemuHypervisor, id: Uuid, text: &str) {
+    eventually(&format!("the console says '{text}'"), async || {
+        let console = host.console(id, 1 << 20).await.unwrap();
+        String::from_utf8_lossy(&console).contains(text)
+    })
+    .await;
 }
 
 pub async fn told(events: &mut Receiver<DomainEvent>, id: Uuid, power: Power) {
     let heard = async { while events.recv().await.unwrap() != (DomainEvent { id, power }) {} };
     assert!(tokio::time::timeout(PATIENCE, heard).await.is_ok(), "no event {power:?} came");
-}
-
-/// Waits for a process to be gone: to be no more than a zombie, if it is somebody else's child.
-pub async fn gone(host: &Host) {
-    let asked = async {
-        while !host.pids().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, asked).await.is_ok(), "processes live on: {:?}", host.pids());
 }
