@@ -1,8 +1,77 @@
-//! The image service.
+//! The image service: Glance's API v2 over pools.
+//!
+//! Layers: `api` turns requests into calls, `service` holds the rules, `store` the rows. Beside them stand the pure
+//! parts: [`inspect`] (what an upload really is), `patch` and `fields` (what a client may write), `listing` (what a
+//! list request asks for).
+//!
+//! An image's bytes are a disk in a pool, named by the image's id, with the snapshot `snap`; the location is
+//! `<scheme>://<cluster>/<pool>/<id>/snap`, as upstream's RBD store writes it. They are stored as they were uploaded,
+//! whatever their format, and what is at a location says [`umbel_api::image::LocationMetadata::format`].
+
+mod api;
 mod config;
 mod fields;
 pub mod inspect;
 mod listing;
 mod model;
 mod patch;
+mod service;
+pub mod store;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use umbel_core::{Clock, Error, Result, Rng};
+use umbel_db::Db;
+use umbel_driver::Pool;
+
+pub use api::service;
 pub use config::Config;
+pub use model::{ImageId, SNAPSHOT};
+pub use service::{Download, Range, Swept, UploadRequest};
+pub use store::Image;
+
+/// A place for images' data.
+pub struct Store {
+    /// By which clients choose it, at most 64 bytes. It stands in the database: a store that has images keeps it.
+    pub name: String,
+    pub pool: Arc<dyn Pool>,
+    /// Where images go if nobody chooses.
+    pub default: bool,
+}
+
+/// The service's state.
+pub struct Images {
+    db: Db<Image>,
+    stores: Vec<Store>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    config: Config,
+    uploads: service::Uploads,
+}
+
+impl Images {
+    /// The first store is the default if none says so.
+    pub fn new(
+        db: Db<Image>,
+        stores: Vec<Store>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        config: Config,
+    ) -> Result<Self> {
+        let distinct: std::collections::BTreeSet<&str> = stores.iter().map(|store| store.name.as_str()).collect();
+        let valid = |store: &Store| !store.name.is_empty() && store.name.len() <= 64 && !store.name.contains(',');
+        if stores.is_empty() || distinct.len() != stores.len() || !stores.iter().all(valid) {
+            return Err(Error::bad_request("The image service needs stores with distinct names of at most 64 bytes."));
+        }
+        if stores.iter().filter(|store| store.default).count() > 1 {
+            return Err(Error::bad_request("Only one image store can be the default."));
+        }
+        Ok(Images { db, stores, clock, rng, config, uploads: service::Uploads::default() })
+    }
+
+    /// Bytes received so far by an upload that runs in this process.
+    pub fn watch_upload(&self, id: ImageId) -> Option<watch::Receiver<u64>> {
+        self.uploads.subscribe(id)
+    }
+}

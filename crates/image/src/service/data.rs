@@ -1,0 +1,354 @@
+//! Uploads and downloads.
+//!
+//! An upload is a claim on the image (see [`Claim`]), persisted before the first byte reaches a pool, renewed while it
+//! runs, and given up or completed in one statement that names it. So whatever dies, and whenever: either the image is
+//! active and its disk is there, or the claim runs out and the next sweep takes the disk away and queues the image
+//! again. The transfer runs in a task of its own, so that a client that goes away does not take the clean-up with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use umbel_api::image::{ContainerFormat, DiskFormat, ImageStatus};
+use umbel_core::{Ctx, Error, Kind, Result, Timestamp};
+use umbel_db::{read, tx};
+use umbel_driver::{ByteStream, Pool, WriteOptions};
+
+use super::intake::{self, Content, Intake, Limits, Outcome};
+use super::uploads::{Flow, Stop, StopOnDrop};
+use super::{Caller, Range};
+use crate::inspect::Inspector;
+use crate::model::{Claim, Data, HASH_ALGORITHM, ImageId, Place, Record, SNAPSHOT};
+use crate::store::{claims, images as rows};
+use crate::{Images, Store};
+
+/// How often an upload's progress is noted, and its claim renewed: by time, and by bytes.
+const NOTED_EVERY: Duration = Duration::from_secs(2);
+const NOTED_BYTES: u64 = 64 << 20;
+
+/// What a client says of its upload beside the bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadRequest {
+    pub store: Option<String>,
+    /// Bytes, if announced.
+    pub size: Option<u64>,
+}
+
+pub struct Download {
+    /// Of all the data.
+    pub size: u64,
+    pub checksum: Option<String>,
+    /// The part that is sent; all if none.
+    pub range: Option<Range>,
+    pub stream: ByteStream,
+}
+
+/// An upload under way.
+struct Upload {
+    claim: Claim,
+    format: Option<DiskFormat>,
+    pool: Arc<dyn Pool>,
+    announced: Option<u64>,
+    flow: Arc<Flow>,
+    outcome: Arc<Mutex<Outcome>>,
+    started: Timestamp,
+}
+
+impl Images {
+    /// From `queued` by `saving` to `active`. After a failure the image is `queued` again and nothing is left in the
+    /// pool.
+    ///
+    /// # Errors
+    /// 409 if it is not queued; 400 for content that is refused or incomplete; 413 over a limit or in a full pool; 410
+    /// if the image was deleted meanwhile.
+    pub async fn upload(self: &Arc<Self>, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
+        let (claim, record, most) = match self.claim(ctx, id, &how).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                intake::drain(Some(body)).await;
+                return Err(error);
+            }
+        };
+        let pool = self.store(Some(&claim.store))?.pool.clone();
+        let flow = Flow::new();
+        let limits = Limits { announced: how.size, most, idle: self.config.upload_idle() };
+        let intake = Intake::new(body, flow.clone(), limits, self.inspector(&record));
+        let upload = Upload {
+            claim,
+            format: record.meta.disk_format,
+            pool,
+            announced: how.size,
+            flow: flow.clone(),
+            outcome: intake.outcome(),
+            started: self.clock.now(),
+        };
+        let _stop = StopOnDrop(flow);
+        let service = self.clone();
+        let task = tokio::spawn(async move { service.receive(upload, intake.into_stream()).await });
+        task.await.map_err(|error| Error::internal(error).because("an upload's task"))?
+    }
+
+    /// The claim, the image, and how many bytes it may have.
+    async fn claim(&self, ctx: &Ctx, id: ImageId, how: &UploadRequest) -> Result<(Claim, Record, u64)> {
+        let caller = Caller::of(ctx)?;
+        let store = self.store(how.store.as_deref())?;
+        let now = self.clock.now();
+        let claim = Claim {
+            image: id,
+            token: self.rng.uuid().to_string(),
+            store: store.name.clone(),
+            expires_at: now.plus(self.config.upload_lease()),
+        };
+        tx!(self.db, "claim upload", |tx| {
+            let record = caller.lock_own(tx, id).await?;
+            check_ready(&record)?;
+            let mut most = self.config.max_image_size;
+            if let (Some(quota), Some(owner)) = (self.config.user_storage_quota, &record.meta.owner) {
+                most = most.min(quota.saturating_sub(rows::usage(tx, owner).await?));
+            }
+            if how.size.is_some_and(|size| size > most) {
+                return Err(intake::too_large(most));
+            }
+            claims::take(tx, &record, &claim, now).await?;
+            Ok((claim.clone(), record, most))
+        })
+    }
+
+    /// Only bare disks are looked into: a package is never opened as a disk.
+    fn inspector(&self, record: &Record) -> Option<Inspector> {
+        let bare = [ContainerFormat::Bare, ContainerFormat::Ami, ContainerFormat::Ari, ContainerFormat::Aki];
+        let format = record.meta.disk_format?;
+        let container = record.meta.container_format?;
+        bare.contains(&container).then(|| Inspector::new(format, self.config.max_virtual_size))
+    }
+
+    async fn receive(&self, upload: Upload, stream: ByteStream) -> Result<()> {
+        let id = upload.claim.image;
+        self.uploads.add(id, &upload.flow);
+        let result = match self.transfer(&upload, stream).await {
+            Ok(content) => self.complete(&upload, content).await,
+            Err(error) => {
+                self.give_up(&upload.claim, &*upload.pool).await;
+                Err(error)
+            }
+        };
+        self.uploads.remove(id, &upload.flow);
+        let rest = upload.outcome.lock().rest.take();
+        if let Err(error) = &result {
+            tracing::info!(image = %id, cause = error.cause(), "an upload failed: {error}");
+            intake::drain(rest).await;
+        }
+        result
+    }
+
+    /// Into the pool, with the claim kept alive meanwhile.
+    async fn transfer(&self, upload: &Upload, stream: ByteStream) -> Result<Content> {
+        let disk = upload.claim.image.to_string();
+        let pool = &upload.pool;
+        let work = async {
+            if pool.stat(&disk).await?.is_some() {
+                // Left by an upload that lost its claim: the name is ours now.
+                pool.remove(&disk).await?;
+            }
+            let options = WriteOptions { size: upload.announced, ..WriteOptions::default() };
+            let written = pool.write(&disk, stream, options).await;
+            if let Some(error) = upload.outcome.lock().failure.take() {
+                return Err(error);
+            }
+            written.map_err(storage_fault)?;
+            pool.snapshot(&disk, SNAPSHOT).await.map_err(storage_fault)
+        };
+        tokio::select! {
+            done = work => done?,
+            // Ends only by stopping the stream, after which the work ends by itself.
+            () = self.keep_claim(upload) => {}
+        }
+        let content = upload.outcome.lock().content.take();
+        content.ok_or_else(|| Error::internal("a pool finished a write before its stream ended"))
+    }
+
+    /// Renews the claim and notes the progress, until dropped; stops the upload once the claim is lost.
+    async fn keep_claim(&self, upload: &Upload) {
+        let mut received = upload.flow.received.subscribe();
+        let (mut noted, mut until) = (0, upload.claim.expires_at);
+        loop {
+            let far = received.wait_for(|bytes| *bytes >= noted + NOTED_BYTES);
+            let _ = tokio::time::timeout(NOTED_EVERY, far).await;
+            noted = *received.borrow_and_update();
+            let now = self.clock.now();
+            let next = now.plus(self.config.upload_lease());
+            match tx!(self.db, "renew upload", |tx| claims::renew(tx, &upload.claim, next, noted).await) {
+                Ok(true) => until = next,
+                Ok(false) => upload.flow.stop(Stop::Lost),
+                Err(error) if now >= until => {
+                    tracing::warn!(image = %upload.claim.image, cause = error.cause(), "an upload lost its claim");
+                    upload.flow.stop(Stop::Lost);
+                }
+                Err(_) => {}
+            }
+            if upload.flow.stopped().is_some() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn complete(&self, upload: &Upload, content: Content) -> Result<()> {
+        let claim = &upload.claim;
+        let disk = claim.image.to_string();
+        let url = upload.pool.location(&disk, SNAPSHOT).to_string();
+        let place = Place { store: claim.store.clone(), disk, url, format: upload.format };
+        let data = Data {
+            size: Some(content.size),
+            virtual_size: content.facts.map(|facts| facts.virtual_size),
+            checksum: Some(content.digests.md5),
+            hash_algorithm: Some(HASH_ALGORITHM.to_owned()),
+            hash: Some(content.digests.sha512),
+        };
+        let now = self.clock.now();
+        match tx!(self.db, "complete upload", |tx| claims::complete(tx, claim, &data, &place, now).await) {
+            Ok(true) => {
+                let took = now.since(upload.started);
+                let rate = content.size as f64 / took.as_secs_f64().max(1e-6) / 1e6;
+                tracing::info!(
+                    image = %claim.image, store = claim.store, bytes = content.size, ms = took.as_millis() as u64,
+                    content = content.facts.map(|facts| tracing::field::display(facts.content)),
+                    "an image was uploaded at {rate:.1} MB/s"
+                );
+                Ok(())
+            }
+            Ok(false) => {
+                self.settle_lost(claim, &*upload.pool).await;
+                Err(Stop::Lost.error())
+            }
+            Err(error) => {
+                self.give_up(claim, &*upload.pool).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the disk away and queues the image again. What cannot be done now, the sweep does once the claim is out.
+    async fn give_up(&self, claim: &Claim, pool: &dyn Pool) {
+        let until = self.clock.now().plus(self.config.upload_lease());
+        // An answer that was lost on its way may have been a completed upload, whose disk must stay.
+        match tx!(self.db, "hold upload", |tx| claims::renew(tx, claim, until, 0).await) {
+            Ok(true) => self.undo(claim, pool).await,
+            Ok(false) => self.settle_lost(claim, pool).await,
+            Err(error) => tracing::warn!(image = %claim.image, cause = error.cause(), "an upload is left to the sweep"),
+        }
+    }
+
+    /// While the claim is held: removes what was written and lets the claim go.
+    pub(super) async fn undo(&self, claim: &Claim, pool: &dyn Pool) {
+        let now = self.clock.now();
+        let undone = match pool.remove(&claim.image.to_string()).await {
+            Ok(_) => tx!(self.db, "release upload", |tx| claims::release(tx, claim, now).await).map(|_| ()),
+            Err(error) => match tx!(self.db, "expire upload", |tx| claims::expire(tx, claim).await) {
+                Ok(()) => Err(error),
+                Err(worse) => Err(error.because(worse.for_log())),
+            },
+        };
+        if let Err(error) = undone {
+            tracing::warn!(image = %claim.image, cause = error.cause(), "what an upload left will be removed later");
+        }
+    }
+
+    /// The claim is no longer ours. What we wrote is garbage unless the image is somebody's.
+    async fn settle_lost(&self, claim: &Claim, pool: &dyn Pool) {
+        let record = match read!(self.db, "look after lost upload", |tx| rows::get_any(tx, claim.image).await) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(image = %claim.image, cause = error.cause(), "an upload is left to the sweep");
+                return;
+            }
+        };
+        match record.map(|record| record.status) {
+            None => {
+                if let Err(error) = pool.remove(&claim.image.to_string()).await {
+                    tracing::warn!(image = %claim.image, cause = error.cause(), "a disk without an image is left");
+                }
+            }
+            Some(ImageStatus::PendingDelete) => {
+                self.undo(claim, pool).await;
+                self.finish_deletion(claim.image).await;
+            }
+            Some(ImageStatus::Queued) => self.reclaim(claim, pool).await,
+            // Complete after all, or in the hands of another upload, which removes what it finds.
+            Some(_) => {}
+        }
+    }
+
+    /// The image was queued again by a sweep that may have come before our last write.
+    async fn reclaim(&self, lost: &Claim, pool: &dyn Pool) {
+        let now = self.clock.now();
+        let claim = Claim {
+            token: self.rng.uuid().to_string(),
+            expires_at: now.plus(self.config.upload_lease()),
+            ..lost.clone()
+        };
+        let taken = tx!(self.db, "reclaim upload", |tx| {
+            match rows::get_any(tx, claim.image).await? {
+                Some(record) if record.status == ImageStatus::Queued => {
+                    claims::take(tx, &record, &claim, now).await?;
+                    Ok(true)
+                }
+                _ => Ok(false),
+            }
+        });
+        if let Ok(true) = taken {
+            self.undo(&claim, pool).await;
+        }
+    }
+
+    /// The data, or a part of them; none if there are none.
+    pub async fn download(&self, ctx: &Ctx, id: ImageId, range: Option<&str>) -> Result<Option<Download>> {
+        let caller = Caller::of(ctx)?;
+        let record = read!(self.db, "find data", |tx| caller.get(tx, id).await)?;
+        if record.status == ImageStatus::Deactivated && !caller.admin {
+            let message = "The requested image has been deactivated. Image data download is forbidden.";
+            return Err(Error::forbidden(message));
+        }
+        let (Some(place), Some(size)) = (record.places.first(), record.data.size) else {
+            return Ok(None);
+        };
+        let range = Range::parse(range, size)?;
+        let pool = &self.store(Some(&place.store))?.pool;
+        let (offset, length) = range.map_or((0, size), |range| (range.first, range.length()));
+        let stream = pool.read(&place.disk, Some(SNAPSHOT), offset, length).await?;
+        Ok(Some(Download { size, checksum: record.data.checksum, range, stream }))
+    }
+
+    /// The store of this name, or the default one.
+    pub(crate) fn store(&self, name: Option<&str>) -> Result<&Store> {
+        let found = match name {
+            Some(name) => self.stores.iter().find(|store| store.name == name),
+            None => self.stores.iter().find(|store| store.default).or(self.stores.first()),
+        };
+        found.ok_or_else(|| Error::bad_request(format!("Unknown store '{}'.", name.unwrap_or("default"))))
+    }
+}
+
+fn check_ready(record: &Record) -> Result<()> {
+    if record.status != ImageStatus::Queued {
+        let status = record.status;
+        return Err(Error::conflict(format!("Image status transition from {status} to saving is not allowed")));
+    }
+    match (record.meta.container_format, record.meta.disk_format) {
+        (Some(_), Some(_)) => Ok(()),
+        _ => Err(Error::bad_request("Properties disk_format, container_format must be set prior to saving data.")),
+    }
+}
+
+/// What a pool's failure means for the one who uploads.
+fn storage_fault(error: Error) -> Error {
+    match error.kind() {
+        Kind::NoSpace => {
+            Error::new(Kind::TooLarge, format!("Image storage media is full: {error}")).because(error.for_log())
+        }
+        // Nobody else may use the name while we hold the claim: a write that was given up is still being undone.
+        Kind::Conflict => {
+            Error::unavailable("The image's data are still being cleaned up; try again.").because(error.for_log())
+        }
+        _ => error,
+    }
+}

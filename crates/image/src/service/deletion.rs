@@ -1,0 +1,151 @@
+//! Deletion, and the sweep that finishes what a crash or a failing pool left.
+//!
+//! A deleted image is out of everyone's sight in one statement; its row stays until its data are gone, so that no disk
+//! is ever without a row. Living clones do not hinder: the pool hides the disk and frees it with the last of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use umbel_api::image::ImageStatus;
+use umbel_core::{Ctx, Error, Result};
+use umbel_db::{read, tx};
+
+use super::Caller;
+use crate::Images;
+use crate::model::{Claim, ImageId};
+use crate::store::{claims, images as rows};
+
+/// How long a request waits for the pool before it leaves the rest to the background. The image is gone by then.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// What a sweep has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Uploads whose holder was not heard of, and whose images are queued again.
+    pub uploads: usize,
+    /// Deleted images whose data are gone now.
+    pub deletions: usize,
+    /// Hidden disks whose last clone was gone.
+    pub purged: usize,
+}
+
+impl Images {
+    /// 403 for a protected image.
+    pub async fn delete(self: &Arc<Self>, ctx: &Ctx, id: ImageId) -> Result<()> {
+        let caller = Caller::of(ctx)?;
+        let now = self.clock.now();
+        tx!(self.db, "delete image", |tx| {
+            let record = caller.lock_own(tx, id).await?;
+            if record.meta.protected {
+                return Err(Error::forbidden(format!("Image {id} is protected and cannot be deleted.")));
+            }
+            rows::set_status(tx, &record, ImageStatus::PendingDelete, now).await
+        })?;
+        self.uploads.stop(id);
+        let service = self.clone();
+        let rest = tokio::spawn(async move { service.finish_deletion(id).await });
+        let _ = tokio::time::timeout(WAIT, rest).await;
+        Ok(())
+    }
+
+    /// Takes a deleted image's data away and forgets it; whether that is done. Safe to run twice, also at once.
+    pub(super) async fn finish_deletion(&self, id: ImageId) -> bool {
+        match self.try_deletion(id).await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::warn!(image = %id, cause = error.cause(), "a deletion will be finished later: {error}");
+                false
+            }
+        }
+    }
+
+    async fn try_deletion(&self, id: ImageId) -> Result<bool> {
+        let Some(record) = read!(self.db, "find deleted image", |tx| rows::get_any(tx, id).await)? else {
+            return Ok(true);
+        };
+        let writing = record.claim.as_ref().is_some_and(|claim| claim.expires_at > self.clock.now());
+        if record.status != ImageStatus::PendingDelete || writing {
+            return Ok(false);
+        }
+        for place in &record.places {
+            self.store(Some(&place.store))?.pool.remove(&place.disk).await?;
+        }
+        if let Some(claim) = &record.claim {
+            self.store(Some(&claim.store))?.pool.remove(&id.to_string()).await?;
+        }
+        tx!(self.db, "forget image", |tx| rows::forget(tx, id).await)?;
+        Ok(true)
+    }
+
+    /// Looks for what was left undone and does it. Re-reads the world each time; any number of processes may sweep.
+    pub async fn sweep(&self) -> Swept {
+        let mut swept = Swept::default();
+        let now = self.clock.now();
+        match read!(self.db, "find dead uploads", |tx| claims::expired(tx, now).await) {
+            Ok(dead) => {
+                for claim in dead {
+                    swept.uploads += usize::from(self.bury(&claim).await);
+                }
+            }
+            Err(error) => tracing::warn!(cause = error.cause(), "dead uploads cannot be looked for: {error}"),
+        }
+        match read!(self.db, "find deletions", |tx| rows::deleted(tx, now).await) {
+            Ok(deleted) => {
+                for id in deleted {
+                    swept.deletions += usize::from(self.finish_deletion(id).await);
+                }
+            }
+            Err(error) => tracing::warn!(cause = error.cause(), "deletions cannot be looked for: {error}"),
+        }
+        for store in &self.stores {
+            match store.pool.purge().await {
+                Ok(names) => swept.purged += names.len(),
+                Err(error) => tracing::warn!(store = store.name, cause = error.cause(), "purging failed: {error}"),
+            }
+        }
+        swept
+    }
+
+    /// Undoes an upload whose holder is dead.
+    async fn bury(&self, dead: &Claim) -> bool {
+        let now = self.clock.now();
+        let claim = Claim {
+            token: self.rng.uuid().to_string(),
+            expires_at: now.plus(self.config.upload_lease()),
+            ..dead.clone()
+        };
+        let Ok(store) = self.store(Some(&dead.store)) else {
+            tracing::warn!(image = %dead.image, store = dead.store, "an upload went to a store that is not configured");
+            return false;
+        };
+        match tx!(self.db, "take over upload", |tx| claims::take_over(tx, dead, &claim, now).await) {
+            Ok(true) => {
+                tracing::info!(image = %dead.image, "an upload was not heard of for too long and is undone");
+                self.undo(&claim, &*store.pool).await;
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::warn!(image = %dead.image, cause = error.cause(), "a dead upload cannot be taken over");
+                false
+            }
+        }
+    }
+
+    /// Sweeps at once and then periodically, until `shutdown` is ready.
+    pub async fn run_background(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
+        let sweeping = async {
+            loop {
+                let swept = self.sweep().await;
+                if swept != Swept::default() {
+                    tracing::info!(swept.uploads, swept.deletions, swept.purged, "the image service swept");
+                }
+                tokio::time::sleep(self.config.sweep_period()).await;
+            }
+        };
+        tokio::select! {
+            () = sweeping => {}
+            () = shutdown => {}
+        }
+    }
+}

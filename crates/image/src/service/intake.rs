@@ -1,0 +1,228 @@
+//! An upload on its way from the client into a pool: every byte is counted, inspected and hashed, and none is kept.
+//!
+//! The pool pulls, so the client is read no faster than the pool writes. Hashing has a thread of its own, a few chunks
+//! behind: both digests of a chunk take about as long as writing it, and would halve the speed in the same task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use md5::Md5;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha512};
+use tokio::sync::mpsc;
+use umbel_core::{Error, Kind, Result};
+use umbel_driver::ByteStream;
+
+use super::uploads::Flow;
+use crate::inspect::{Facts, Inspector};
+
+/// Chunks that may wait for the hashing thread. HTTP's are at most some hundred KiB each.
+const HASHED_BEHIND: usize = 16;
+
+/// How much of a refused upload is read all the same: a client that still sends meets a reset connection instead of
+/// the answer if nobody reads.
+const DRAINED: u64 = 64 << 20;
+const DRAINED_FOR: Duration = Duration::from_secs(5);
+
+/// What is known of the data when they are all there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub size: u64,
+    pub facts: Option<Facts>,
+    pub digests: Digests,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Digests {
+    pub md5: String,
+    pub sha512: String,
+}
+
+pub(super) struct Limits {
+    /// Bytes that the sender announced.
+    pub announced: Option<u64>,
+    pub most: u64,
+    pub idle: Duration,
+}
+
+/// What the stream leaves behind for the one who handed it to the pool.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Why the stream failed. The pool's error says as much, but is the pool's to word.
+    pub failure: Option<Error>,
+    pub content: Option<Content>,
+    /// What was not read.
+    pub rest: Option<ByteStream>,
+}
+
+pub(super) struct Intake {
+    body: Option<ByteStream>,
+    flow: Arc<Flow>,
+    limits: Limits,
+    inspector: Option<Inspector>,
+    hasher: Option<Hasher>,
+    received: u64,
+    ended: bool,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+impl Intake {
+    pub fn new(body: ByteStream, flow: Arc<Flow>, limits: Limits, inspector: Option<Inspector>) -> Self {
+        let hasher = Some(Hasher::start());
+        Intake { body: Some(body), flow, limits, inspector, hasher, received: 0, ended: false, outcome: Arc::default() }
+    }
+
+    pub fn outcome(&self) -> Arc<Mutex<Outcome>> {
+        self.outcome.clone()
+    }
+
+    pub fn into_stream(self) -> ByteStream {
+        Box::pin(stream::unfold(self, |mut intake| async move {
+            let item = intake.next().await?;
+            Some((item, intake))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        if self.ended {
+            return None;
+        }
+        match self.advance().await {
+            Ok(Some(chunk)) => Some(Ok(chunk)),
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+            Err(error) => {
+                self.ended = true;
+                let told = Error::new(error.kind(), error.message().to_owned());
+                self.outcome.lock().failure = Some(error);
+                Some(Err(told))
+            }
+        }
+    }
+
+    async fn advance(&mut self) -> Result<Option<Bytes>> {
+        let Some(chunk) = self.pull().await? else {
+            self.end().await?;
+            return Ok(None);
+        };
+        self.received += chunk.len() as u64;
+        if self.received > self.limits.most {
+            return Err(too_large(self.limits.most));
+        }
+        if self.limits.announced.is_some_and(|announced| self.received > announced) {
+            return Err(Error::bad_request("The data are longer than the size that was announced."));
+        }
+        if let Some(inspector) = &mut self.inspector {
+            inspector.feed(&chunk)?;
+        }
+        if let Some(hasher) = &self.hasher {
+            hasher.feed(chunk.clone()).await?;
+        }
+        self.flow.received.send_replace(self.received);
+        Ok(Some(chunk))
+    }
+
+    /// The next bytes that are any; none at the end.
+    async fn pull(&mut self) -> Result<Option<Bytes>> {
+        let Some(body) = &mut self.body else {
+            return Ok(None);
+        };
+        loop {
+            let item = tokio::select! {
+                biased;
+                reason = self.flow.until_stopped() => return Err(reason.error()),
+                item = tokio::time::timeout(self.limits.idle, body.next()) => item,
+            };
+            match item {
+                Err(_) => return Err(Error::new(Kind::Timeout, "The sender was silent for too long.")),
+                Ok(Some(Ok(chunk))) if chunk.is_empty() => {}
+                Ok(item) => return item.transpose(),
+            }
+        }
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        // A connection that is dropped can look like one whose body has ended; its request goes first.
+        if let Some(reason) = self.flow.stopped() {
+            return Err(reason.error());
+        }
+        if self.limits.announced.is_some_and(|announced| self.received < announced) {
+            return Err(Error::bad_request("The request body ended before it was complete."));
+        }
+        let facts = self.inspector.take().map(Inspector::finish).transpose()?;
+        let Some(hasher) = self.hasher.take() else {
+            return Err(Error::internal("an upload ended twice"));
+        };
+        let digests = hasher.finish().await?;
+        self.outcome.lock().content = Some(Content { size: self.received, facts, digests });
+        Ok(())
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.outcome.lock().rest = self.body.take();
+    }
+}
+
+pub(super) fn too_large(most: u64) -> Error {
+    Error::new(Kind::TooLarge, format!("The incoming image is too large: at most {most} bytes are allowed."))
+}
+
+/// Reads on, so that the sender gets to its answer; within limits.
+pub(crate) async fn drain(rest: Option<ByteStream>) {
+    let Some(mut rest) = rest else {
+        return;
+    };
+    let read = async {
+        let mut read = 0;
+        while let Some(Ok(chunk)) = rest.next().await {
+            read += chunk.len() as u64;
+            if read > DRAINED {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_FOR, read).await;
+}
+
+struct Hasher {
+    chunks: mpsc::Sender<Bytes>,
+    digests: tokio::task::JoinHandle<Digests>,
+}
+
+impl Hasher {
+    fn start() -> Self {
+        let (chunks, mut waiting) = mpsc::channel::<Bytes>(HASHED_BEHIND);
+        let digests = tokio::task::spawn_blocking(move || {
+            let (mut md5, mut sha512) = (Md5::new(), Sha512::new());
+            while let Some(chunk) = waiting.blocking_recv() {
+                md5.update(&chunk);
+                sha512.update(&chunk);
+            }
+            Digests { md5: hex(&md5.finalize()), sha512: hex(&sha512.finalize()) }
+        });
+        Hasher { chunks, digests }
+    }
+
+    async fn feed(&self, chunk: Bytes) -> Result<()> {
+        self.chunks.send(chunk).await.map_err(|_| Error::internal("the hashing thread has ended"))
+    }
+
+    async fn finish(self) -> Result<Digests> {
+        drop(self.chunks);
+        self.digests.await.map_err(|error| Error::internal(error).because("hashing an upload"))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push(char::from_digit((byte >> 4).into(), 16).unwrap_or('0'));
+        text.push(char::from_digit((byte & 15).into(), 16).unwrap_or('0'));
+        text
+    })
+}

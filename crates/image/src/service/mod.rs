@@ -1,0 +1,81 @@
+//! The rules: who may do what with an image, and what then happens to rows and pools.
+
+mod actions;
+mod data;
+mod deletion;
+mod images;
+mod intake;
+mod locations;
+mod members;
+mod range;
+mod tags;
+mod uploads;
+
+pub use data::{Download, UploadRequest};
+pub use deletion::Swept;
+pub(crate) use intake::drain;
+pub use range::Range;
+pub(crate) use uploads::Uploads;
+
+use umbel_auth::Visible;
+use umbel_core::{Ctx, Error, Result, Scope};
+use umbel_db::Tx;
+
+use crate::model::{ImageId, Record};
+use crate::store::{Image, images as rows};
+
+/// Who asks, as far as images are concerned.
+pub(crate) struct Caller {
+    pub visible: Visible,
+    pub project: Option<String>,
+    pub admin: bool,
+}
+
+impl Caller {
+    /// A service's token beside a user's widens nothing: compute looks an image up with both, and must find only what
+    /// its user would. A service that asks for itself sees all.
+    pub fn of(ctx: &Ctx) -> Result<Caller> {
+        let Some(principal) = &ctx.principal else {
+            return Err(Error::unauthorized("The request you have made requires authentication."));
+        };
+        let admin = principal.is_admin();
+        let visible = match &principal.scope {
+            _ if admin || principal.has_role("service") => Visible::All,
+            Scope::Project { id, .. } => Visible::Project(id.clone()),
+            _ => return Err(Error::forbidden("A token scoped to a project is needed.")),
+        };
+        Ok(Caller { visible, project: principal.project_id().map(str::to_owned), admin })
+    }
+
+    pub fn owns(&self, record: &Record) -> bool {
+        self.project.is_some() && self.project == record.meta.owner
+    }
+
+    /// 403: whoever comes here sees the image already.
+    pub fn may_change(&self, record: &Record) -> Result<()> {
+        match self.admin || self.owns(record) {
+            true => Ok(()),
+            false => Err(Error::forbidden(format!("You are not permitted to modify image {}.", record.id))),
+        }
+    }
+
+    /// The image, held against other changes until the transaction ends. 404 if the caller does not see it.
+    pub async fn lock(&self, tx: &mut Tx<Image>, id: ImageId) -> Result<Record> {
+        rows::lock(tx, &self.visible, id).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// As [`Caller::lock`], if the caller may change it.
+    pub async fn lock_own(&self, tx: &mut Tx<Image>, id: ImageId) -> Result<Record> {
+        let record = self.lock(tx, id).await?;
+        self.may_change(&record)?;
+        Ok(record)
+    }
+
+    pub async fn get(&self, tx: &mut Tx<Image>, id: ImageId) -> Result<Record> {
+        rows::get(tx, &self.visible, id).await?.ok_or_else(|| not_found(id))
+    }
+}
+
+pub(crate) fn not_found(id: ImageId) -> Error {
+    Error::not_found(format!("No image found with ID {id}"))
+}

@@ -1,0 +1,97 @@
+//! Who may write an image's data. See [`Claim`].
+
+use umbel_core::{Result, Timestamp};
+use umbel_db::{Tx, args};
+
+use super::{Image, images, parts};
+use crate::model::{Claim, Data, Place, Record};
+
+/// From `queued` to `saving`.
+pub async fn take(tx: &mut Tx<Image>, before: &Record, claim: &Claim, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE images SET generation = ?, status = 'saving', updated_at = ?, upload_token = ?, \
+        upload_store = ?, upload_expires_at = ?, upload_bytes = 0 WHERE id = ? AND generation = ?";
+    let values = args![
+        before.generation.next(),
+        now,
+        &claim.token,
+        &claim.store,
+        claim.expires_at,
+        before.id,
+        before.generation,
+    ];
+    tx.compare_and_swap(sql, values).await
+}
+
+/// Still there, and this far. False if the claim is lost or the image deleted.
+pub async fn renew(tx: &mut Tx<Image>, claim: &Claim, until: Timestamp, bytes: u64) -> Result<bool> {
+    let sql = "UPDATE images SET upload_expires_at = ?, upload_bytes = ? \
+        WHERE id = ? AND upload_token = ? AND status = 'saving'";
+    Ok(tx.execute(sql, args![until, bytes, claim.image, &claim.token]).await? > 0)
+}
+
+/// From `saving` to `active`. False if the claim is lost or the image deleted.
+pub async fn complete(tx: &mut Tx<Image>, claim: &Claim, data: &Data, place: &Place, now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE images SET generation = generation + 1, status = 'active', size = ?, virtual_size = ?, \
+        checksum = ?, hash_algorithm = ?, hash_value = ?, updated_at = ?, upload_token = NULL, upload_store = NULL, \
+        upload_expires_at = NULL, upload_bytes = 0 WHERE id = ? AND upload_token = ? AND status = 'saving'";
+    let values = args![
+        data.size,
+        data.virtual_size,
+        &data.checksum,
+        &data.hash_algorithm,
+        &data.hash,
+        now,
+        claim.image,
+        &claim.token,
+    ];
+    if tx.execute(sql, values).await? == 0 {
+        return Ok(false);
+    }
+    parts::insert_place(tx, claim.image, place, now).await?;
+    Ok(true)
+}
+
+/// Gives the claim back, after its disk is gone: from `saving` to `queued`; a deleted image stays deleted.
+pub async fn release(tx: &mut Tx<Image>, claim: &Claim, now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE images SET generation = generation + 1, updated_at = ?, upload_token = NULL, \
+        upload_store = NULL, upload_expires_at = NULL, upload_bytes = 0, \
+        status = CASE WHEN status = 'saving' THEN 'queued' ELSE status END WHERE id = ? AND upload_token = ?";
+    Ok(tx.execute(sql, args![now, claim.image, &claim.token]).await? > 0)
+}
+
+/// Lets the claim run out now, for a clean-up that has to be tried again later.
+pub async fn expire(tx: &mut Tx<Image>, claim: &Claim) -> Result<()> {
+    let sql = "UPDATE images SET upload_expires_at = 0 WHERE id = ? AND upload_token = ?";
+    tx.execute(sql, args![claim.image, &claim.token]).await?;
+    Ok(())
+}
+
+/// Claims whose holder was not heard of in time, of images that are still there.
+pub async fn expired(tx: &mut Tx<Image>, now: Timestamp) -> Result<Vec<Claim>> {
+    let sql = "SELECT id, upload_token, upload_store, upload_expires_at FROM images \
+        WHERE status = 'saving' AND upload_expires_at <= ? ORDER BY id";
+    let rows = tx.fetch_all(sql, args![now]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Claim {
+                image: row.id("id")?,
+                token: row.text("upload_token")?,
+                store: row.text("upload_store")?,
+                expires_at: row.time("upload_expires_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Takes over a claim that ran out. False if another was faster, or its holder came back.
+pub async fn take_over(tx: &mut Tx<Image>, old: &Claim, new: &Claim, now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE images SET upload_token = ?, upload_expires_at = ? \
+        WHERE id = ? AND upload_token = ? AND upload_expires_at <= ?";
+    let values = args![&new.token, new.expires_at, old.image, &old.token, now];
+    Ok(tx.execute(sql, values).await? > 0)
+}
+
+/// What has become of an image whose claim was lost.
+pub async fn after_loss(tx: &mut Tx<Image>, claim: &Claim) -> Result<Option<Record>> {
+    images::get_any(tx, claim.image).await
+}
