@@ -7,11 +7,17 @@
 //! Two kinds of databases: one [`Api`] with what is global, and one [`Cell`] per cell with what runs there. A server
 //! is in exactly one cell, or, until a cell is chosen, a build request in `Api`.
 
+mod api;
 mod cells;
+mod config;
 pub mod flows;
 pub mod model;
 mod schema;
+mod service;
 pub mod store;
 
+pub use api::service;
 pub use cells::{CellHandle, CellId, Cells};
+pub use config::Config;
 pub use schema::{Api, Cell};
+pub use service::{Compute, ComputeParts, ImageCatalog, Nudge, bootstrap};

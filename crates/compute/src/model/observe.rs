@@ -79,6 +79,7 @@ fn reached(server: &Server, now: Timestamp) -> Change {
     state.action = None;
     state.restart = None;
     state.fault = None;
+    state.admin_pass = None;
     Change { state, closed }
 }
 

@@ -46,6 +46,9 @@ pub struct State {
     pub action: Option<String>,
     pub fault: Option<Fault>,
     pub locked: Option<Lock>,
+    /// For the config drive; forgotten once the server is built.
+    #[serde(default)]
+    pub admin_pass: Option<String>,
     pub updated_at: Timestamp,
     /// When it first was active.
     pub launched_at: Option<Timestamp>,
@@ -159,6 +162,7 @@ impl Server {
             action: Some(spec.request_id.clone()),
             fault: None,
             locked: None,
+            admin_pass: None,
             updated_at: spec.created_at,
             launched_at: None,
             terminated_at: None,

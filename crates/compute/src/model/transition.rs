@@ -127,6 +127,7 @@ pub fn failed(server: &Server, fault: Fault, now: Timestamp) -> State {
     state.action = None;
     state.restart = None;
     state.fault = Some(fault);
+    state.admin_pass = None;
     state.updated_at = now;
     state
 }
@@ -139,6 +140,7 @@ pub fn deleted(server: &Server, now: Timestamp) -> State {
     state.task = None;
     state.action = None;
     state.power = None;
+    state.admin_pass = None;
     state.metadata = BTreeMap::new();
     state.tags = Vec::new();
     state.terminated_at = state.terminated_at.or(Some(now));

@@ -203,3 +203,8 @@ pub async fn remove_project(tx: &mut Tx<Api>, id: &str, project_id: &str) -> Res
     let sql = "DELETE FROM flavor_projects WHERE flavor_id = ? AND project_id = ?";
     Ok(tx.execute(sql, args![id, project_id]).await? > 0)
 }
+
+/// Whether there is any.
+pub async fn any(tx: &mut Tx<Api>) -> Result<bool> {
+    Ok(tx.fetch_opt("SELECT id FROM flavors LIMIT 1", args![]).await?.is_some())
+}

@@ -8,5 +8,6 @@ pub mod disks;
 pub mod flavors;
 pub mod keypairs;
 pub mod quotas;
+pub mod server_list;
 pub mod server_map;
 pub mod servers;

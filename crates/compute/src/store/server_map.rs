@@ -1,6 +1,6 @@
 use umbel_auth::Visible;
 use umbel_core::{Result, Timestamp};
-use umbel_db::{Row, Sql, Tx, args};
+use umbel_db::{Direction, Row, Sql, Tx, args};
 
 use crate::model::{Server, ServerId};
 use crate::{Api, CellId};
@@ -110,4 +110,26 @@ pub async fn usage(tx: &mut Tx<Api>, project_id: &str) -> Result<Usage> {
          FROM server_map WHERE project_id = ? AND queued_for_delete = 0";
     let row = tx.fetch_one(sql, args![project_id]).await?;
     Ok(Usage { instances: row.uint("instances")?, cores: row.uint("cores")?, memory_mib: row.uint("memory_mib")? })
+}
+
+/// Of servers in these cells that are not queued for delete, newest first, after the marker: for lists that a cell did
+/// not answer.
+pub async fn of_cells(
+    tx: &mut Tx<Api>,
+    cells: &[CellId],
+    visible: &Visible,
+    after: Option<&Mapped>,
+    limit: usize,
+) -> Result<Vec<Mapped>> {
+    let mut sql =
+        Sql::new(&format!("SELECT {COLUMNS} FROM server_map WHERE queued_for_delete = 0")).and_in("cell_id", cells);
+    if let Visible::Project(project) = visible {
+        sql = sql.and("project_id = ?", args![project]);
+    }
+    let order = [("created_at", Direction::Desc), ("server_id", Direction::Desc)];
+    if let Some(marker) = after {
+        sql = sql.after(&order, &[marker.created_at.into(), marker.server_id.into()]);
+    }
+    let rows = tx.select(sql.order(&order).limit(limit)).await?;
+    rows.iter().map(read).collect()
 }

@@ -171,3 +171,8 @@ pub async fn forget(tx: &mut Tx<Cell>, id: ServerId) -> Result<()> {
     }
     Ok(())
 }
+
+/// Whether the cell has any server; asked to see whether it answers.
+pub async fn any(tx: &mut Tx<Cell>) -> Result<bool> {
+    Ok(tx.fetch_opt("SELECT id FROM servers LIMIT 1", args![]).await?.is_some())
+}

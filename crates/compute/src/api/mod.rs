@@ -1,0 +1,58 @@
+//! HTTP on one side, the rules on the other: a handler reads the request, calls the service, writes the answer.
+
+mod actions;
+mod flavor_access;
+mod flavor_specs;
+mod flavors;
+mod hypervisors;
+mod input;
+mod keypairs;
+mod limits;
+mod metadata;
+mod misc;
+mod quotas;
+mod related;
+mod server_actions;
+mod server_create;
+mod server_query;
+mod server_view;
+mod servers;
+mod services;
+mod tags;
+mod versions;
+mod zones;
+
+use std::sync::Arc;
+
+use umbel_api::compute::{MAX, MIN};
+use umbel_http::{FaultStyle, Routes, Service, Versions};
+
+use crate::Compute;
+
+/// The compute service, to be mounted at `/compute`.
+pub fn service(state: Arc<Compute>) -> Service {
+    let versions =
+        Versions { service: "compute", legacy_header: Some("x-openstack-nova-api-version"), min: MIN, max: MAX };
+    let mut routes = Routes::new(state);
+    for mount in [
+        versions::mount,
+        servers::mount,
+        metadata::mount,
+        tags::mount,
+        actions::mount,
+        related::mount,
+        flavors::mount,
+        flavor_specs::mount,
+        flavor_access::mount,
+        keypairs::mount,
+        limits::mount,
+        quotas::mount,
+        zones::mount,
+        services::mount,
+        hypervisors::mount,
+        misc::mount,
+    ] {
+        routes = mount(routes);
+    }
+    Service::new("/compute", FaultStyle::Compute).versions(versions).routes(routes)
+}
