@@ -1,0 +1,96 @@
+//! From a server's rows to the document that its agent gets.
+
+use umbel_bus::{ConfigDrive, Desired, Disk, DiskRef, DiskSource, Domain, ImageSource, Target, Want};
+use umbel_compute::model::{self, Server};
+use umbel_compute::store::disks::DiskRow;
+use umbel_core::{Error, Generation, Result};
+
+use crate::metadata;
+
+/// What should be of a server on its host.
+pub(crate) fn desired(server: &Server, disks: &[DiskRow]) -> Result<Desired> {
+    let power = match server.state.want {
+        model::Want::Absent => return Ok(absent(server, server.state.generation, refs(disks))),
+        model::Want::On => Target::On,
+        model::Want::Off => Target::Off,
+        model::Want::Paused => Target::Paused,
+    };
+    Ok(document(server, server.state.generation, Want::Present(Box::new(domain(server, power, disks)?))))
+}
+
+/// That nothing of a server should be on a host.
+pub(crate) fn absent(server: &Server, generation: Generation, disks: Vec<DiskRef>) -> Desired {
+    Desired { reached: Generation(0), ..document(server, generation, Want::Absent { disks }) }
+}
+
+pub(crate) fn refs(disks: &[DiskRow]) -> Vec<DiskRef> {
+    disks.iter().map(at).collect()
+}
+
+fn document(server: &Server, generation: Generation, want: Want) -> Desired {
+    let request_id = server.state.action.as_ref().unwrap_or(&server.spec.request_id);
+    Desired {
+        server_id: server.id.uuid(),
+        generation,
+        reached: server.state.observed_generation,
+        request_id: request_id.clone(),
+        want,
+    }
+}
+
+fn domain(server: &Server, power: Target, rows: &[DiskRow]) -> Result<Domain> {
+    let (mut disks, mut config_drive) = (Vec::new(), None);
+    for row in rows {
+        let source = match row.source {
+            model::DiskSource::Blank => DiskSource::Blank,
+            model::DiskSource::Image => DiskSource::Image(image(server)?),
+            model::DiskSource::ConfigDrive => {
+                config_drive = Some(ConfigDrive { at: at(row), files: metadata::files(server)? });
+                continue;
+            }
+        };
+        disks.push(Disk {
+            at: at(row),
+            size_bytes: row.size_bytes,
+            source,
+            boot_index: row.boot_index,
+            serial: serial(row),
+        });
+    }
+    let flavor = &server.spec.flavor;
+    Ok(Domain {
+        power,
+        first_start: server.state.launched_at.is_none(),
+        restart: server.state.restart,
+        name: server.instance_name(),
+        vcpus: flavor.vcpus,
+        memory_mib: flavor.memory_mib,
+        disks,
+        config_drive,
+    })
+}
+
+fn at(row: &DiskRow) -> DiskRef {
+    DiskRef { pool: row.pool.clone(), name: row.name.clone() }
+}
+
+fn image(server: &Server) -> Result<ImageSource> {
+    let image = server.spec.image.as_ref();
+    let image = image.ok_or_else(|| Error::internal(format!("server {} has a disk of no image", server.id)))?;
+    Ok(ImageSource {
+        image_id: image.id.clone(),
+        locations: image.locations.clone(),
+        disk_format: image.disk_format.clone(),
+        container_format: image.container_format.clone(),
+        size: image.size,
+        virtual_size: image.virtual_size,
+    })
+}
+
+/// `root`, `eph0`, `swap`: by what its guest can tell disks apart, within the 20 characters of a virtio disk.
+fn serial(row: &DiskRow) -> String {
+    match row.name.rsplit_once("_disk.") {
+        Some((_, part)) => part.chars().take(20).collect(),
+        None => "root".to_owned(),
+    }
+}

@@ -1,0 +1,185 @@
+//! What happens to servers that are there.
+
+use std::time::Duration;
+
+use umbel_compute::model::*;
+use umbel_compute::store::servers;
+use umbel_core::Clock;
+use umbel_core::{Kind, SystemClock};
+use umbel_db::{read, tx};
+use umbel_driver::{DomainSpec, Hypervisor, Operation, Pool};
+use umbel_workflow::Crash;
+use uuid::Uuid;
+
+use crate::world::{Conducting, Running, World, until};
+
+async fn active() -> (World, Conducting, Running, ServerId) {
+    let world = World::new().await;
+    let conducting = world.conductor().await;
+    let agent = world.agent("h1");
+    world.hosts(1).await;
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    world.status(id, Status::Active).await;
+    (world, conducting, agent, id)
+}
+
+#[tokio::test]
+async fn actions_are_carried_out_and_closed() {
+    let (world, conducting, _agent, id) = active().await;
+    let check = async |action: Action, status: Status| {
+        world.act(&conducting.conductor, id, action).await.unwrap();
+        world.status(id, status).await;
+        let all = world.actions(id).await;
+        assert_eq!(all[0].0.action, action.name());
+        assert!(all[0].0.finished_at.is_some() && all[0].0.message.is_none(), "{action:?}");
+        assert!(!all[0].1.is_empty(), "{action:?}");
+    };
+    check(Action::Stop, Status::Shutoff).await;
+    check(Action::Start, Status::Active).await;
+    check(Action::Reboot(Restart::Soft), Status::Active).await;
+    check(Action::Reboot(Restart::Hard), Status::Active).await;
+    check(Action::Pause, Status::Paused).await;
+    check(Action::Unpause, Status::Active).await;
+    let console = world.hypervisor("h1").console(id.uuid(), 1 << 16).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&console).matches("is up").count(), 4);
+    world.delete(&conducting.conductor, id).await;
+    world.status(id, Status::Deleted).await;
+    world.assert_no_orphans(&["h1"], "deleted").await;
+}
+
+#[tokio::test]
+async fn a_guest_that_shuts_itself_down_is_shutoff() {
+    let (world, conducting, _agent, id) = active().await;
+    world.hypervisor("h1").guest_powers_off(id.uuid()).unwrap();
+    let server = world.status(id, Status::Shutoff).await;
+    assert_eq!(server.state.want, Want::Off);
+    world.act(&conducting.conductor, id, Action::Start).await.unwrap();
+    world.status(id, Status::Active).await;
+}
+
+#[tokio::test]
+async fn an_action_that_fails_is_an_error_with_its_reason() {
+    let (world, conducting, _agent, id) = active().await;
+    world.sim.fail_next(Operation::Shutdown, 1, Kind::Internal);
+    world.act(&conducting.conductor, id, Action::Stop).await.unwrap();
+    let server = world.status(id, Status::Error).await;
+    assert!(server.state.fault.unwrap().message.contains("told to fail"));
+    assert_eq!(world.actions(id).await[0].0.message.as_deref(), Some("Error"));
+    world.act(&conducting.conductor, id, Action::Reboot(Restart::Hard)).await.unwrap();
+    world.status(id, Status::Active).await;
+}
+
+#[tokio::test]
+async fn a_delete_is_never_given_up() {
+    let (world, conducting, _agent, id) = active().await;
+    // More than one attempt of an agent endures.
+    world.sim.fail_next(Operation::Remove, 1, Kind::Internal);
+    world.delete(&conducting.conductor, id).await;
+    until("the owner is told", async || {
+        world.row(id).await.and_then(|server| server.state.fault).filter(|fault| fault.message.contains("told to fail"))
+    })
+    .await;
+    let server = world.row(id).await.unwrap();
+    assert_eq!((server.state.want, server.state.task), (Want::Absent, Some(Task::Deleting)));
+    // Asked again by its owner, it is tried again at once.
+    world.delete(&conducting.conductor, id).await;
+    world.status(id, Status::Deleted).await;
+    world.assert_no_orphans(&["h1"], "deleted at last").await;
+}
+
+#[tokio::test]
+async fn a_server_is_deleted_while_it_is_made() {
+    let world = World::new().await;
+    let conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.hosts(1).await;
+    world.sim.set_mode(umbel_driver::Mode::Stepped);
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    assert_eq!(world.sim.next_waiting().await.operation, Operation::Clone);
+    until("its cell", async || world.mapped(id).await.and_then(|mapped| mapped.cell)).await;
+    world.delete(&conducting.conductor, id).await;
+    world.sim.set_mode(umbel_driver::Mode::default());
+    world.status(id, Status::Deleted).await;
+    world.quiet("deleted").await;
+    world.assert_no_orphans(&["h1"], "deleted while made").await;
+}
+
+#[tokio::test]
+async fn a_delete_whose_second_half_was_lost_is_completed_in_the_map() {
+    let (world, conducting, _agent, id) = active().await;
+    world.act(&conducting.conductor, id, Action::Delete).await.unwrap();
+    world.status(id, Status::Deleted).await;
+    until("the map is mended", async || world.mapped(id).await.filter(|mapped| mapped.queued_for_delete)).await;
+}
+
+#[tokio::test]
+async fn what_nobody_was_told_of_is_swept() {
+    let (world, _conducting, _agent, id) = active().await;
+    let now = SystemClock.now();
+    tx!(world.cell.db, "stop behind everybody's back", |tx| {
+        let mut server = servers::get_many(tx, &[id]).await?.pop().unwrap();
+        server.state = transition(&server, Action::Stop, "req-quiet", now)?;
+        servers::update(tx, &mut server).await
+    })
+    .unwrap();
+    world.status(id, Status::Shutoff).await;
+}
+
+#[tokio::test]
+async fn guests_are_adopted_by_new_agents_and_conductors() {
+    let (world, conducting, agent, id) = active().await;
+    agent.kill().await;
+    conducting.stop().await;
+    assert!(world.hypervisor("h1").state(id.uuid()).await.unwrap().is_some());
+    let conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.act(&conducting.conductor, id, Action::Stop).await.unwrap();
+    world.status(id, Status::Shutoff).await;
+}
+
+#[tokio::test]
+async fn what_rises_from_the_dead_is_taken_away() {
+    let (world, conducting, _agent, id) = active().await;
+    world.delete(&conducting.conductor, id).await;
+    world.status(id, Status::Deleted).await;
+    let spec = DomainSpec { id: id.uuid(), name: "x".into(), vcpus: 1, memory_mib: 1, disks: Vec::new() };
+    world.pool.create(&format!("{id}_disk"), 1).await.unwrap();
+    world.hypervisor("h1").start(&spec).await.unwrap();
+    let stranger = DomainSpec { id: Uuid::new_v4(), ..spec };
+    world.hypervisor("h1").start(&stranger).await.unwrap();
+    until("the dead is gone", async || {
+        let gone = world.hypervisor("h1").state(id.uuid()).await.unwrap().is_none();
+        let disk = world.pool.stat(&format!("{id}_disk")).await.unwrap();
+        (gone && disk.is_none()).then_some(())
+    })
+    .await;
+    assert!(world.hypervisor("h1").state(stranger.id).await.unwrap().is_some(), "a stranger is left alone");
+}
+
+#[tokio::test]
+async fn a_host_that_goes_away_keeps_what_it_was_making() {
+    let mut world = World::new().await;
+    world.config.down_after = Duration::from_millis(400);
+    let conducting = world.conductor().await;
+    let agent = world.agent("h1");
+    world.hosts(1).await;
+    world.sim.set_mode(umbel_driver::Mode::Stepped);
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    world.sim.next_waiting().await;
+    agent.kill().await;
+    let server = world.status(id, Status::Error).await;
+    assert_eq!(server.state.fault.unwrap().message, "Host 'h1' went away while it made the server.");
+    let claims =
+        read!(world.cell.db, "claims", |tx| umbel_placement::held(tx, umbel_core::Id::from_uuid(id.uuid())).await);
+    assert_eq!(claims.unwrap().len(), 1, "its room is kept until the host tells");
+
+    world.sim.set_mode(umbel_driver::Mode::default());
+    let _agent = world.agent("h1");
+    world.status(id, Status::Active).await;
+    world.assert_no_orphans(&["h1"], "the host is back").await;
+    drop(conducting);
+    let _ = Crash::never();
+}
