@@ -1,4 +1,7 @@
-use serde_json::json;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
 use umbel_core::{Error, Kind};
 
 use crate::Reply;
@@ -10,8 +13,9 @@ pub enum FaultStyle {
     Compute,
     /// `{"error": {"code": 404, "title": "Not Found", "message": "…"}}`.
     Identity,
-    /// `{"code": "404 Not Found", "title": "Not Found", "message": "…"}`; an HTML page to a browser in the original,
-    /// whose message clients then dig out of the page.
+    /// `{"code": "404 Not Found", "title": "Not Found", "message": "…"}` to who asks for JSON (openstacksdk) or nothing;
+    /// to others the form of identity. Upstream sends those an HTML page, and glanceclient, which is one of them and
+    /// digs the message out of that, looks for it in the members of a JSON object and fails on the first form.
     Image,
     /// `{"NeutronError": {"type": "…", "message": "…", "detail": ""}}`.
     Network,
@@ -19,34 +23,69 @@ pub enum FaultStyle {
     Placement,
 }
 
+/// Whom a fault is for.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    style: FaultStyle,
+    request_id: Arc<str>,
+    /// Asks for JSON, or does not say.
+    json: bool,
+}
+
+impl Reader {
+    pub(crate) fn of(style: FaultStyle, headers: &HeaderMap, request_id: Arc<str>) -> Self {
+        let accepted = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+        let json = accepted.is_none_or(|accepted| accepted.is_empty() || accepted.contains("json"));
+        Reader { style, request_id, json }
+    }
+
+    /// Tells the caller the half that is meant for them, and the log both.
+    pub(crate) fn fault(&self, error: &Error) -> Reply {
+        match error.kind().status() {
+            500.. => tracing::error!(kind = ?error.kind(), cause = error.cause(), "a request failed: {error}"),
+            _ => tracing::debug!(cause = error.cause(), "a request was refused: {error}"),
+        }
+        self.style.reply(error, self)
+    }
+}
+
 impl FaultStyle {
-    pub(crate) fn reply(self, error: &Error, request_id: &str) -> Reply {
+    fn reply(self, error: &Error, reader: &Reader) -> Reply {
         let status = self.status(error.kind());
-        let title = title(status);
         let message = error.message();
         // The token check stands in front of every service and has one form for all of them.
         if status == 401 {
-            let body = json!({"error": {"code": 401, "title": "Unauthorized", "message": message}});
-            return Reply::json(401, &body).header("www-authenticate", "Keystone uri=\"/identity/v3\"");
+            let reply = Reply::json(401, &common(401, message));
+            return reply.header("www-authenticate", "Keystone uri=\"/identity/v3\"");
         }
+        let title = title(status);
         let body = match self {
             FaultStyle::Compute => {
                 let mut fault = json!({"code": status, "message": message});
-                if status == 413 || status == 503 {
+                if status == 413 {
                     fault["retryAfter"] = json!("0");
                 }
                 json!({ compute_name(status): fault })
             }
-            FaultStyle::Identity => json!({"error": {"code": status, "title": title, "message": message}}),
-            FaultStyle::Image => json!({"code": format!("{status} {title}"), "title": title, "message": message}),
+            FaultStyle::Identity => common(status, message),
+            FaultStyle::Image if reader.json => {
+                json!({"code": format!("{status} {title}"), "title": title, "message": message})
+            }
+            FaultStyle::Image => common(status, message),
             FaultStyle::Network => {
                 json!({"NeutronError": {"type": title.replace(' ', ""), "message": message, "detail": ""}})
             }
             FaultStyle::Placement => {
-                json!({"errors": [{"status": status, "title": title, "detail": message, "request_id": request_id}]})
+                let id = &*reader.request_id;
+                json!({"errors": [{"status": status, "title": title, "detail": message, "request_id": id}]})
             }
         };
-        Reply::json(status, &body)
+        let reply = Reply::json(status, &body);
+        match error.kind() {
+            // It is worth another try at once, and clients that obey this header need to know.
+            Kind::Busy => reply.header("retry-after", "1"),
+            _ => reply,
+        }
     }
 
     fn status(self, kind: Kind) -> u16 {
@@ -56,6 +95,10 @@ impl FaultStyle {
             _ => kind.status(),
         }
     }
+}
+
+fn common(status: u16, message: &str) -> Value {
+    json!({"error": {"code": status, "title": title(status), "message": message}})
 }
 
 fn compute_name(status: u16) -> &'static str {

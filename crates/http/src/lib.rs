@@ -1,9 +1,13 @@
 //! HTTP: routers built from the route tables of `umbel-api`, so that every operation has a policy, a version range and
 //! one place where a request becomes a call. The only crate that knows axum; services see [`Req`] and [`Reply`].
 
+mod exchange;
 mod fault;
 mod inprocess;
 mod links;
+mod metrics;
+mod mount;
+mod origin;
 mod reply;
 mod req;
 mod serve;
@@ -15,7 +19,7 @@ pub use inprocess::oneshot;
 pub use links::{Page, next_link};
 pub use reply::Reply;
 pub use req::Req;
-pub use serve::{Server, serve};
+pub use serve::{Limits, Server, serve, serve_with};
 pub use service::{App, Routes, Service};
 pub use version::Versions;
 

@@ -1,4 +1,4 @@
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use umbel_core::{Error, Result};
 
 use crate::Req;
@@ -32,13 +32,21 @@ impl Page {
 
 /// Where the next page is: this request's own URL with the last item as marker.
 pub fn next_link(req: &Req, url: &str, marker: &str) -> String {
-    let mut query = String::new();
+    let mut link = format!("{url}?");
     for (name, value) in req.query_pairs().into_iter().filter(|(name, _)| name != "marker") {
-        query.push_str(&format!("{}={}&", quote(&name), quote(&value)));
+        link.extend(quoted(&name));
+        link.push('=');
+        link.extend(quoted(&value));
+        link.push('&');
     }
-    format!("{url}?{query}marker={}", quote(marker))
+    link.push_str("marker=");
+    link.extend(quoted(marker));
+    link
 }
 
-fn quote(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string().replace("%2D", "-").replace("%5F", "_").replace("%2E", ".")
+/// All but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    utf8_percent_encode(text, RESERVED)
 }

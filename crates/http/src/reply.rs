@@ -1,3 +1,6 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -71,5 +74,36 @@ impl Reply {
 
     pub fn status(&self) -> u16 {
         self.status.as_u16()
+    }
+
+    /// The answer to HEAD: all but the body, whose length stays known where it is.
+    pub(crate) fn without_body(mut self) -> Self {
+        match std::mem::replace(&mut self.body, ReplyBody::Empty) {
+            ReplyBody::Bytes(bytes) => self.header(header::CONTENT_LENGTH.as_str(), bytes.len().to_string()),
+            _ => self,
+        }
+    }
+}
+
+/// A stream that breaks ends the connection, which is all HTTP can say then; the reason goes to the log.
+pub(crate) struct CauseLogged {
+    pub stream: ByteStream,
+    pub span: tracing::Span,
+}
+
+impl futures_util::Stream for CauseLogged {
+    type Item = std::result::Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let _inside = this.span.enter();
+        this.stream.as_mut().poll_next(cx).map(|item| {
+            item.map(|chunk| {
+                chunk.map_err(|error| {
+                    tracing::error!(cause = error.cause(), "a download broke off: {error}");
+                    std::io::Error::other(error.to_string())
+                })
+            })
+        })
     }
 }

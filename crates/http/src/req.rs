@@ -1,11 +1,17 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
+use sync_wrapper::SyncWrapper;
 use umbel_api::{Microversion, Route};
 use umbel_core::{Ctx, Error, Id, Kind, Result};
 
 use crate::ByteStream;
+
+/// How long a body of JSON may take. It has 100 KiB at most: who takes longer wants to hold a handler, not to say something.
+const SMALL_BODY: Duration = Duration::from_secs(60);
 
 /// A request that was routed, whose token was verified and whose route allows the caller.
 pub struct Req {
@@ -20,8 +26,9 @@ pub struct Req {
     /// Undecoded.
     pub query: String,
     pub headers: HeaderMap,
-    pub(crate) params: Vec<(String, String)>,
-    pub(crate) body: axum::body::Body,
+    pub(crate) params: Vec<(&'static str, String)>,
+    /// Wrapped, so that a handler can hold a `&Req` while it waits: a body alone is not `Sync`.
+    pub(crate) body: SyncWrapper<axum::body::Body>,
     pub(crate) max_json: usize,
 }
 
@@ -30,7 +37,7 @@ impl Req {
     pub fn param(&self, name: &str) -> Result<&str> {
         self.params
             .iter()
-            .find(|(known, _)| known == name)
+            .find(|(known, _)| *known == name)
             .map(|(_, value)| value.as_str())
             .ok_or_else(|| Error::internal(format!("route {} has no parameter {name}", self.route.path)))
     }
@@ -67,23 +74,39 @@ impl Req {
         Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
     }
 
-    /// The whole body, up to the service's limit for JSON: beyond it 413, before the rest is read.
+    /// The whole body, up to the service's limit for JSON: beyond it 413, before the rest is read. 400 where it does
+    /// not arrive within a minute.
     pub async fn bytes(&mut self) -> Result<Bytes> {
+        let late = |_| Error::bad_request("The request body took too long to arrive.");
+        tokio::time::timeout(SMALL_BODY, self.bytes_at_leisure()).await.map_err(late)?
+    }
+
+    async fn bytes_at_leisure(&mut self) -> Result<Bytes> {
         let limit = self.max_json;
         let too_large = || Error::new(Kind::TooLarge, "Request is too large.");
         if self.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
-        let mut stream = self.stream();
+        let mut stream = std::mem::take(self.body.get_mut()).into_data_stream();
+        let mut first = Bytes::new();
         let mut all = Vec::new();
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk?;
-            if all.len() + chunk.len() > limit {
+            let chunk = chunk.map_err(cut_short)?;
+            if first.len() + all.len() + chunk.len() > limit {
                 return Err(too_large());
             }
+            // Most bodies are one chunk, which then need not be copied.
+            if first.is_empty() && all.is_empty() {
+                first = chunk;
+                continue;
+            }
+            all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&chunk);
         }
-        Ok(all.into())
+        match all.is_empty() {
+            true => Ok(first),
+            false => Ok(all.into()),
+        }
     }
 
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
@@ -96,14 +119,16 @@ impl Req {
 
     /// The body as it comes; nothing is buffered. Taken once: a second call gives an empty stream.
     pub fn stream(&mut self) -> ByteStream {
-        let body = std::mem::take(&mut self.body);
-        Box::pin(body.into_data_stream().map(|chunk| {
-            chunk.map_err(|error| Error::bad_request("The request body ended before it was complete.").because(error))
-        }))
+        let body = std::mem::take(self.body.get_mut());
+        Box::pin(body.into_data_stream().map(|chunk| chunk.map_err(cut_short)))
     }
 
     /// A URL below the service's root: `req.url("/v2.1/servers")`.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.root)
     }
+}
+
+fn cut_short(error: axum::Error) -> Error {
+    Error::bad_request("The request body ended before it was complete.").because(error)
 }

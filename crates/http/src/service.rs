@@ -2,17 +2,16 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::{RawPathParams, Request};
-use axum::response::Response;
-use umbel_api::{Method, Microversion, Route};
-use umbel_auth::{Verifier, authorize};
-use umbel_core::{Ctx, Error, Kind, Result, Rng};
+use axum::extract::Request;
+use umbel_api::Route;
+use umbel_auth::Verifier;
+use umbel_core::{Result, Rng};
 
-use crate::reply::ReplyBody;
-use crate::{FaultStyle, Reply, Req, Versions};
+use crate::mount::{Mount, Mounted};
+use crate::{FaultStyle, Reply, Req, Versions, metrics};
 
-type Handled = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
-type Handler = Arc<dyn Fn(Req) -> Handled + Send + Sync>;
+pub(crate) type Handled = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
+pub(crate) type Handler = Arc<dyn Fn(Req) -> Handled + Send + Sync>;
 
 /// Routes and what answers them, on their way into a [`Service`].
 pub struct Routes<S> {
@@ -25,6 +24,8 @@ impl<S: Send + Sync + 'static> Routes<S> {
         Routes { state, mounted: Vec::new() }
     }
 
+    /// What answers a route. A handler that reads (GET, HEAD) ends where its client goes away; any other runs to its
+    /// end whether somebody waits or not, so that what it began it also finishes or cleans up.
     #[must_use]
     pub fn on<F, Fut>(mut self, route: &'static Route, handler: F) -> Self
     where
@@ -45,12 +46,19 @@ pub struct Service {
     pub versions: Option<Versions>,
     /// Largest JSON body in bytes.
     pub max_json: usize,
+    /// A second header that carries the request's id, as clients of old services look for it there:
+    /// `x-compute-request-id` of compute and volume, whose faults have the same form; none of the others.
+    pub legacy_request_id: Option<&'static str>,
     mounted: Vec<(&'static Route, Handler)>,
 }
 
 impl Service {
     pub fn new(prefix: &'static str, fault: FaultStyle) -> Self {
-        Service { prefix, fault, versions: None, max_json: 112 * 1024, mounted: Vec::new() }
+        let legacy_request_id = match fault {
+            FaultStyle::Compute => Some("x-compute-request-id"),
+            _ => None,
+        };
+        Service { prefix, fault, versions: None, max_json: 112 * 1024, legacy_request_id, mounted: Vec::new() }
     }
 
     #[must_use]
@@ -78,18 +86,15 @@ pub struct App {
     pub rng: Arc<dyn Rng>,
 }
 
-struct Mount {
-    app: App,
-    prefix: &'static str,
-    fault: FaultStyle,
-    versions: Option<Versions>,
-    max_json: usize,
-}
-
 impl App {
-    /// All services on one port, each below its prefix.
+    /// All services on one port, each below its prefix, and [`App::metrics`] at `GET /metrics`: without a token, as a
+    /// collector has none. It tells routes, counts and durations, nothing of anybody's things; who does not want it seen
+    /// closes the path in the proxy.
     pub fn router(&self, services: Vec<Service>) -> axum::Router {
-        services.into_iter().fold(axum::Router::new(), |router, service| {
+        let metrics = axum::routing::get(async || {
+            ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics::render())
+        });
+        services.into_iter().fold(axum::Router::new().route("/metrics", metrics), |router, service| {
             let prefix = service.prefix;
             router.merge(self.service_router(service, prefix))
         })
@@ -100,37 +105,84 @@ impl App {
         self.service_router(service, "")
     }
 
+    /// What this process's routers have answered, in Prometheus' text format. Of the process rather than of this
+    /// `App`, as a collector reads processes.
+    ///
+    /// * `umbel_http_requests_total{service,method,route,status}`; method and route are empty where no route fits.
+    ///   Status 499 counts clients that went away before their answer.
+    /// * `umbel_http_request_duration_seconds{service,method,route}`: a histogram, up to the first byte of the answer.
+    /// * `umbel_http_connections`: how many are open now.
+    pub fn metrics(&self) -> String {
+        metrics::render()
+    }
+
     fn service_router(&self, service: Service, prefix: &'static str) -> axum::Router {
+        let name = service.prefix.trim_matches('/');
+        let mut by_shape: BTreeMap<String, Vec<Mounted>> = BTreeMap::new();
+        for (route, handler) in service.mounted {
+            by_shape.entry(shape(route.path)).or_default().push(Mounted::new(name, route, handler));
+        }
         let mount = Arc::new(Mount {
             app: self.clone(),
             prefix,
             fault: service.fault,
             versions: service.versions,
             max_json: service.max_json,
+            legacy_request_id: service.legacy_request_id,
+            unrouted: metrics::meter(name, "", ""),
         });
-        let mut by_path: BTreeMap<&'static str, Vec<(&'static Route, Handler)>> = BTreeMap::new();
-        for (route, handler) in service.mounted {
-            by_path.entry(route.path).or_default().push((route, handler));
-        }
-        let mut router = axum::Router::new();
-        for (path, routes) in by_path {
-            let (mount, routes) = (mount.clone(), Arc::new(routes));
-            let handler = axum::routing::any(move |params: RawPathParams, request: Request| {
+        let mut router = self.lost_router(&mount, by_shape.contains_key("/"), by_shape.contains_key("/{*}"));
+        for (_, routes) in by_shape {
+            let paths = routes.first().map(|first| spellings(prefix, first.route.path)).unwrap_or_default();
+            let (mount, routes): (_, Arc<[Mounted]>) = (mount.clone(), routes.into());
+            let handler = axum::routing::any(move |params, request: Request| {
                 let (mount, routes) = (mount.clone(), routes.clone());
                 async move { mount.answer(&routes, params, request).await }
             });
-            for full in spellings(prefix, path) {
-                router = router.route(&full, handler.clone());
+            for path in paths {
+                router = router.route(&path, handler.clone());
             }
         }
-        let lost = axum::routing::any(move || {
-            let mount = mount.clone();
-            async move { mount.lost() }
+        router
+    }
+
+    /// What answers below the prefix where no route does, in the service's own words.
+    fn lost_router(&self, mount: &Arc<Mount>, has_root: bool, has_rest: bool) -> axum::Router {
+        let owned = mount.clone();
+        let lost = axum::routing::any(move |params, request: Request| {
+            let mount = owned.clone();
+            async move { mount.answer(&[], params, request).await }
         });
-        match prefix {
-            "" => router.fallback(lost),
-            _ => router.route(&format!("{prefix}/{{*rest}}"), lost),
+        let prefix = mount.prefix;
+        let mut router = axum::Router::new();
+        if prefix.is_empty() {
+            return router.fallback(lost);
         }
+        if !has_root {
+            router = router.route(prefix, lost.clone()).route(&format!("{prefix}/"), lost.clone());
+        }
+        if !has_rest {
+            router = router.route(&format!("{prefix}/{{*rest}}"), lost);
+        }
+        router
+    }
+}
+
+/// A path without the names of its parameters and the slash at its end: what two routes have in common that one request
+/// can mean. They may name a parameter differently (`/x/{id}`, `/x/{name}`).
+fn shape(path: &str) -> String {
+    let mut shape = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        shape.push('/');
+        shape.push_str(match segment {
+            _ if segment.starts_with("{*") => "{*}",
+            _ if segment.starts_with('{') => "{}",
+            _ => segment,
+        });
+    }
+    match shape.is_empty() {
+        true => "/".to_owned(),
+        false => shape,
     }
 }
 
@@ -144,156 +196,16 @@ fn spellings(prefix: &str, path: &str) -> Vec<String> {
     }
 }
 
-impl Mount {
-    async fn answer(&self, routes: &[(&'static Route, Handler)], params: RawPathParams, request: Request) -> Response {
-        let request_id: Arc<str> = format!("req-{}", self.app.rng.uuid()).into();
-        let head = request.method() == http::Method::HEAD;
-        let version = match &self.versions {
-            Some(versions) => versions.negotiate(request.headers()),
-            None => Ok(Microversion::new(0, 0)),
-        };
-        let answered = match &version {
-            Ok(version) => self.call(routes, params, request, *version, request_id.clone()).await,
-            Err(error) => Err(Error::new(error.kind(), error.message().to_owned())),
-        };
-        let mut reply = answered.unwrap_or_else(|error| self.failed(&error, &request_id));
-        if let (Some(versions), Ok(version)) = (&self.versions, version) {
-            reply = versions.label(reply, version);
-        }
-        if head {
-            reply.body = match reply.body {
-                ReplyBody::Bytes(bytes) => {
-                    reply.headers.push((http::header::CONTENT_LENGTH, bytes.len().into()));
-                    ReplyBody::Empty
-                }
-                _ => ReplyBody::Empty,
-            };
-        }
-        respond(reply, &request_id)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    async fn call(
-        &self,
-        routes: &[(&'static Route, Handler)],
-        params: RawPathParams,
-        request: Request,
-        version: Microversion,
-        request_id: Arc<str>,
-    ) -> Result<Reply> {
-        let (parts, body) = request.into_parts();
-        let (route, handler) = pick(routes, parts.method.as_str(), version)?;
-        let ctx = self.context(&parts.headers, request_id)?;
-        authorize(route.rule, route.policy, &ctx)?;
-        let req = Req {
-            ctx,
-            version,
-            route,
-            root: self.root(&parts.headers),
-            path: parts.uri.path().to_owned(),
-            query: parts.uri.query().unwrap_or_default().to_owned(),
-            params: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            headers: parts.headers,
-            body,
-            max_json: self.max_json,
-        };
-        handler(req).await
-    }
-
-    /// Who asks. A token that is there must be good, also where none is needed; but identity's own routes look at
-    /// theirs themselves, since a bad token there is a 404 or 401 of its own.
-    fn context(&self, headers: &http::HeaderMap, request_id: Arc<str>) -> Result<Ctx> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
-        let mut ctx = Ctx::anonymous(request_id);
-        if let Some(token) = text("x-auth-token") {
-            match self.app.verifier.verify(token) {
-                Ok(principal) => {
-                    ctx.principal = Some(principal);
-                    ctx.token = Some(token.into());
-                }
-                Err(error) => tracing::debug!(cause = error.cause(), "a token was refused"),
-            }
-        }
-        if let Some(token) = text("x-service-token") {
-            ctx.service = Some(self.app.verifier.verify(token)?);
-        }
-        Ok(ctx)
-    }
-
-    /// The URL by which the client reached us, for the links in answers.
-    fn root(&self, headers: &http::HeaderMap) -> String {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let host = text("x-forwarded-host").or_else(|| text("host")).unwrap_or("localhost");
-        let scheme = text("x-forwarded-proto").unwrap_or("http");
-        format!("{scheme}://{host}{}", self.prefix)
-    }
-
-    fn failed(&self, error: &Error, request_id: &str) -> Reply {
-        if error.kind().status() >= 500 {
-            tracing::error!(request_id, cause = error.cause(), "{error}");
-        } else {
-            tracing::debug!(request_id, cause = error.cause(), "{error}");
-        }
-        self.fault.reply(error, request_id)
-    }
-
-    fn lost(&self) -> Response {
-        let request_id = format!("req-{}", self.app.rng.uuid());
-        let reply = self.failed(&Error::not_found("The resource could not be found."), &request_id);
-        respond(reply, &request_id)
-    }
-}
-
-/// The route for this method at this version; 405 where the path has other methods only.
-fn pick<'r>(
-    routes: &'r [(&'static Route, Handler)],
-    method: &str,
-    version: Microversion,
-) -> Result<(&'static Route, &'r Handler)> {
-    let at = |method: &str| {
-        routes.iter().find(|(route, _)| route.method.name() == method && route.versions.contains(version))
-    };
-    // What can be read can be asked for without its body.
-    let found = at(method).or_else(|| if method == Method::Head.name() { at(Method::Get.name()) } else { None });
-    if let Some((route, handler)) = found {
-        return Ok((route, handler));
-    }
-    match routes.iter().any(|(route, _)| route.versions.contains(version) && route.method.name() != method) {
-        true if !routes.iter().any(|(route, _)| route.method.name() == method) => {
-            Err(Error::new(Kind::MethodNotAllowed, "The method is not allowed for this resource."))
-        }
-        _ => Err(Error::not_found("The resource could not be found.")),
-    }
-}
-
-fn respond(reply: Reply, request_id: &str) -> Response {
-    let reply = reply.header("x-openstack-request-id", request_id).header("x-compute-request-id", request_id);
-    let body = match reply.body {
-        ReplyBody::Empty => axum::body::Body::empty(),
-        ReplyBody::Bytes(bytes) => axum::body::Body::from(bytes),
-        ReplyBody::Stream(stream) => axum::body::Body::from_stream(CauseLogged(stream)),
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = reply.status;
-    for (name, value) in reply.headers {
-        response.headers_mut().append(name, value);
-    }
-    response
-}
-
-/// A stream that breaks ends the connection, which is all HTTP can say then; the reason goes to the log.
-struct CauseLogged(crate::ByteStream);
-
-impl futures_util::Stream for CauseLogged {
-    type Item = std::result::Result<bytes::Bytes, std::io::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(cx).map(|item| {
-            item.map(|chunk| {
-                chunk.map_err(|error| {
-                    tracing::error!(cause = error.cause(), "a download broke off: {error}");
-                    std::io::Error::other(error.to_string())
-                })
-            })
-        })
+    #[test]
+    fn a_shape_forgets_names_and_the_last_slash() {
+        let check = |path: &str, want: &str| assert_eq!(shape(path), want, "{path}");
+        check("/", "/");
+        check("/v3/", "/v3");
+        check("/v3/users/{id}", "/v3/users/{}");
+        check("/v1/{account}/{*object}", "/v1/{}/{*}");
     }
 }

@@ -1,0 +1,250 @@
+//! One request, from the router to its answer.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request};
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::HeaderMap;
+use http::request::Parts;
+use sync_wrapper::SyncWrapper;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use umbel_api::{Method, Microversion, Route};
+use umbel_auth::authorize;
+use umbel_core::{Ctx, Error, Kind, Result};
+
+use crate::exchange::Exchange;
+use crate::fault::Reader;
+use crate::metrics::{self, Meter};
+use crate::reply::ReplyBody;
+use crate::service::Handler;
+use crate::{App, FaultStyle, Reply, Req, Versions, origin};
+
+/// A service as the router sees it.
+pub(crate) struct Mount {
+    pub app: App,
+    pub prefix: &'static str,
+    pub fault: FaultStyle,
+    pub versions: Option<Versions>,
+    pub max_json: usize,
+    pub legacy_request_id: Option<&'static str>,
+    /// Counts what no route fits.
+    pub unrouted: Arc<Meter>,
+}
+
+/// A route with what answers it.
+pub(crate) struct Mounted {
+    pub route: &'static Route,
+    handler: Handler,
+    /// Of the path's parameters, in its order.
+    names: Vec<&'static str>,
+    meter: Arc<Meter>,
+}
+
+impl Mounted {
+    pub(crate) fn new(service: &'static str, route: &'static Route, handler: Handler) -> Self {
+        let braced = |segment: &'static str| segment.strip_prefix('{')?.strip_suffix('}');
+        let names = route.path.split('/').filter_map(braced).map(|name| name.trim_start_matches('*')).collect();
+        Mounted { route, handler, names, meter: metrics::meter(service, route.method.name(), route.path) }
+    }
+
+    /// Reading leaves nothing half done, so it ends where nobody waits for the answer any more.
+    fn reads(&self) -> bool {
+        matches!(self.route.method, Method::Get | Method::Head)
+    }
+}
+
+type Params = Result<RawPathParams, RawPathParamsRejection>;
+
+impl Mount {
+    /// Answers a request to a path at which `routes` live, by method and version; none where the path is nobody's.
+    pub(crate) async fn answer(self: &Arc<Self>, routes: &[Mounted], params: Params, request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let head = parts.method == http::Method::HEAD;
+        let request_id: Arc<str> = format!("req-{}", self.app.rng.uuid()).into();
+        let reader = Reader::of(self.fault, &parts.headers, request_id.clone());
+        let tasks = parts.extensions.remove::<TaskTracker>();
+        let (version, found) = self.find(routes, &parts);
+        let (meter, path) = match &found {
+            Ok(mounted) => (&mounted.meter, mounted.route.path),
+            Err(_) => (&self.unrouted, ""),
+        };
+        let exchange = Exchange::begin(meter, path, &request_id, &parts);
+        let span = exchange.span().clone();
+        let work = async {
+            let admitted = found.and_then(|mounted| {
+                let version = version.unwrap_or(UNVERSIONED);
+                Ok((mounted, self.admit(mounted, params, parts, body, version, request_id.clone())?))
+            });
+            match admitted {
+                Ok((mounted, req)) => self.run(mounted, req, reader, tasks).await,
+                Err(error) => {
+                    let reply = reader.fault(&error);
+                    match error.kind() {
+                        Kind::MethodNotAllowed => reply.header("allow", allowed(routes, version)),
+                        _ => reply,
+                    }
+                }
+            }
+        };
+        let mut reply = work.instrument(span.clone()).await;
+        if let (Some(versions), Some(version)) = (&self.versions, version) {
+            reply = versions.label(reply, version);
+        }
+        exchange.end(reply.status());
+        if head {
+            reply = reply.without_body();
+        }
+        reply = reply.header("x-openstack-request-id", &request_id);
+        if let Some(name) = self.legacy_request_id {
+            reply = reply.header(name, &request_id);
+        }
+        respond(reply, span)
+    }
+
+    /// The version to speak, if the two sides have one in common, and the route.
+    fn find<'r>(&self, routes: &'r [Mounted], parts: &Parts) -> (Option<Microversion>, Result<&'r Mounted>) {
+        let version = match &self.versions {
+            Some(versions) => versions.negotiate(&parts.headers),
+            None => Ok(UNVERSIONED),
+        };
+        match version {
+            Ok(version) => (Some(version), pick(routes, parts.method.as_str(), version)),
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    /// Lets a caller in, or not.
+    fn admit(
+        &self,
+        mounted: &Mounted,
+        params: Params,
+        parts: Parts,
+        body: axum::body::Body,
+        version: Microversion,
+        request_id: Arc<str>,
+    ) -> Result<Req> {
+        let route = mounted.route;
+        let ctx = self.context(&parts.headers, request_id)?;
+        authorize(route.rule, route.policy, &ctx)?;
+        let params =
+            params.map_err(|error| Error::bad_request("The path is not valid UTF-8.").because(error.body_text()))?;
+        let values = params.iter().map(|(_, value)| value.to_owned());
+        Ok(Req {
+            ctx,
+            version,
+            route,
+            root: format!("{}{}", origin::of(&parts), self.prefix),
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            params: mounted.names.iter().copied().zip(values).collect(),
+            headers: parts.headers,
+            body: SyncWrapper::new(body),
+            max_json: self.max_json,
+        })
+    }
+
+    /// Who asks. A user's token that is no good is the same as none: enough for a public route, 401 on any other.
+    /// (Identity's routes about tokens look at such a token themselves.) A service's must be good wherever it is sent.
+    fn context(&self, headers: &HeaderMap, request_id: Arc<str>) -> Result<Ctx> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+        let mut ctx = Ctx::anonymous(request_id);
+        if let Some(token) = text("x-auth-token") {
+            match self.app.verifier.verify(token) {
+                Ok(principal) => {
+                    ctx.principal = Some(principal);
+                    ctx.token = Some(token.into());
+                }
+                Err(error) => tracing::debug!(cause = error.cause(), "a token was refused"),
+            }
+        }
+        if let Some(token) = text("x-service-token") {
+            ctx.service = Some(self.app.verifier.verify(token)?);
+        }
+        Ok(ctx)
+    }
+
+    /// Calls the handler. What writes gets a task of its own: a connection that breaks drops the future that answers
+    /// it, and would stop the handler between any two steps, its cleaning up included.
+    async fn run(&self, mounted: &Mounted, req: Req, reader: Reader, tasks: Option<TaskTracker>) -> Reply {
+        let handler = mounted.handler.clone();
+        let guarded = AssertUnwindSafe(async move { handler(req).await }).catch_unwind();
+        let finished = async move {
+            match guarded.await {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(error)) => reader.fault(&error),
+                Err(panic) => reader.fault(&Error::internal(text_of(&*panic)).because("a handler panicked")),
+            }
+        };
+        if mounted.reads() {
+            return finished.await;
+        }
+        let finished = finished.in_current_span();
+        let task = match tasks {
+            Some(tasks) => tasks.spawn(finished),
+            None => tokio::spawn(finished),
+        };
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request's task ended without an answer");
+            Reply::empty(500)
+        })
+    }
+}
+
+/// Of a service without microversions.
+const UNVERSIONED: Microversion = Microversion::new(0, 0);
+
+/// The route for this method at this version; 405 where the path has other methods only.
+fn pick<'r>(routes: &'r [Mounted], method: &str, version: Microversion) -> Result<&'r Mounted> {
+    let at = |method: &str| {
+        routes.iter().find(|mounted| mounted.route.method.name() == method && mounted.route.versions.contains(version))
+    };
+    // What can be read can be asked for without its body.
+    let found = at(method).or_else(|| if method == Method::Head.name() { at(Method::Get.name()) } else { None });
+    if let Some(mounted) = found {
+        return Ok(mounted);
+    }
+    // A method that the path has at another version is one that does not exist at this one, as compute has it.
+    let elsewhen = routes.iter().any(|mounted| mounted.route.method.name() == method);
+    let others = routes.iter().any(|mounted| mounted.route.versions.contains(version));
+    match others && !elsewhen {
+        true => Err(Error::new(Kind::MethodNotAllowed, "The method is not allowed for this resource.")),
+        false => Err(Error::not_found("The resource could not be found.")),
+    }
+}
+
+/// The methods of a path, as a refusal must name them.
+fn allowed(routes: &[Mounted], version: Option<Microversion>) -> String {
+    let spoken = routes.iter().filter(|mounted| version.is_some_and(|at| mounted.route.versions.contains(at)));
+    let mut names: Vec<&str> = spoken.map(|mounted| mounted.route.method.name()).collect();
+    if names.contains(&Method::Get.name()) {
+        names.push(Method::Head.name());
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("for a reason that is no text").to_owned()
+}
+
+fn respond(reply: Reply, span: tracing::Span) -> Response {
+    let body = match reply.body {
+        ReplyBody::Empty => axum::body::Body::empty(),
+        ReplyBody::Bytes(bytes) => axum::body::Body::from(bytes),
+        ReplyBody::Stream(stream) => axum::body::Body::from_stream(crate::reply::CauseLogged { stream, span }),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
+    for (name, value) in reply.headers {
+        response.headers_mut().append(name, value);
+    }
+    response
+}
