@@ -1,0 +1,297 @@
+//! The configuration: TOML, every key optional. What is not set has the value with which one machine runs a whole
+//! cloud: SQLite, an in-process bus, local disks, one port.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use umbel_core::{Error, Result};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// All state that is not in a database server or a Ceph cluster.
+    pub dir: PathBuf,
+    pub region: String,
+    pub listen: Listen,
+    pub database: Databases,
+    /// Where disks live. Without any: one local store with the pools `images`, `vms` and `volumes`.
+    pub pools: Vec<PoolConfig>,
+    pub image: ImageConfig,
+    pub compute: ComputeConfig,
+    pub agent: AgentConfig,
+    pub identity: IdentityConfig,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Listen {
+    pub address: IpAddr,
+    /// Serves every service below its path: `/identity`, `/image`, `/compute`. 0 takes any free port.
+    pub port: u16,
+    /// Ports on which one service stands alone, without its path, beside the shared one.
+    pub ports: BTreeMap<String, u16>,
+    /// URL by which clients reach the shared port, where it differs from address and port (a proxy, a name).
+    pub public_url: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Databases {
+    /// Connections of each pool.
+    pub connections: u32,
+    /// URLs: `sqlite:<path>`, `postgres://…`, `mysql://…`. Default: one SQLite file per schema below `dir`/db.
+    pub identity: Option<String>,
+    pub image: Option<String>,
+    pub api: Option<String>,
+    pub cell0: Option<String>,
+    /// Cells by name.
+    pub cells: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PoolConfig {
+    pub name: String,
+    #[serde(flatten)]
+    pub driver: PoolDriver,
+    /// What users choose by: `hdd`, `ssd`, `pcie_ssd` or any word.
+    #[serde(default = "default_tier")]
+    pub tier: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "driver", rename_all = "lowercase")]
+pub enum PoolDriver {
+    /// Files below `path`, or `dir`/pools.
+    Local { path: Option<PathBuf> },
+    Rbd {
+        conf: PathBuf,
+        /// cephx user, without `client.`.
+        #[serde(default = "default_ceph_user")]
+        user: String,
+        /// The pool's name in Ceph; that of this pool if absent.
+        ceph_pool: Option<String>,
+    },
+    /// In memory, for scale tests.
+    Simulated,
+}
+
+fn default_tier() -> String {
+    "hdd".to_owned()
+}
+
+fn default_ceph_user() -> String {
+    "admin".to_owned()
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    /// The pool that holds images.
+    pub pool: String,
+    /// Largest image, in GiB.
+    pub max_size_gib: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct ComputeConfig {
+    /// The pool of system disks.
+    pub pool: String,
+    pub availability_zone: String,
+    pub cpu_ratio: f64,
+    pub memory_ratio: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct AgentConfig {
+    /// Name of this host; its hostname if absent.
+    pub host: Option<String>,
+    pub hypervisor: HypervisorKind,
+    /// Hosts that one process stands for, with the simulated hypervisor.
+    pub simulated_hosts: u32,
+    /// How long a simulated guest takes to start, in milliseconds.
+    pub simulated_start_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HypervisorKind {
+    Qemu,
+    Simulated,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct IdentityConfig {
+    /// Life of a token, in seconds.
+    pub token_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            dir: ".umbel/run".into(),
+            region: "RegionOne".into(),
+            listen: Listen::default(),
+            database: Databases::default(),
+            pools: Vec::new(),
+            image: ImageConfig::default(),
+            compute: ComputeConfig::default(),
+            agent: AgentConfig::default(),
+            identity: IdentityConfig { token_seconds: 3600 },
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen { address: IpAddr::from([127, 0, 0, 1]), port: 5000, ports: BTreeMap::new(), public_url: None }
+    }
+}
+
+impl Default for Databases {
+    fn default() -> Self {
+        let cells = BTreeMap::from([("cell1".to_owned(), None)]);
+        Databases { connections: 8, identity: None, image: None, api: None, cell0: None, cells }
+    }
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        ImageConfig { pool: "images".into(), max_size_gib: 1024 }
+    }
+}
+
+impl Default for ComputeConfig {
+    fn default() -> Self {
+        ComputeConfig { pool: "vms".into(), availability_zone: "nova".into(), cpu_ratio: 4.0, memory_ratio: 1.0 }
+    }
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        AgentConfig { host: None, hypervisor: HypervisorKind::Qemu, simulated_hosts: 1, simulated_start_ms: 0 }
+    }
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Config::default().identity
+    }
+}
+
+impl Config {
+    /// Reads a file; the second half names the keys that mean nothing here (a typing error, an option of another
+    /// version), which are worth a warning and not a refusal.
+    pub fn read(path: &Path) -> Result<(Config, Vec<String>)> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::bad_request(format!("{} cannot be read: {error}.", path.display())))?;
+        let (config, unknown) = Self::parse(&text)
+            .map_err(|error| Error::bad_request(format!("{}: {}", path.display(), error.message())))?;
+        config.check()?;
+        Ok((config, unknown))
+    }
+
+    fn parse(text: &str) -> Result<(Config, Vec<String>)> {
+        let document = toml::Deserializer::parse(text).map_err(|error| Error::bad_request(error.to_string()))?;
+        let mut unknown = Vec::new();
+        let config = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()))
+            .map_err(|error| Error::bad_request(error.to_string()))?;
+        Ok((config, unknown))
+    }
+
+    /// What no type can say.
+    pub fn check(&self) -> Result<()> {
+        let mut names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::bad_request(format!("The pool '{}' is configured twice.", twice[0])));
+        }
+        for (role, wanted) in [("image.pool", &self.image.pool), ("compute.pool", &self.compute.pool)] {
+            if !self.pools.is_empty() && !names.contains(&wanted.as_str()) {
+                return Err(Error::bad_request(format!(
+                    "{role} names the pool '{wanted}', which [[pools]] does not have."
+                )));
+            }
+        }
+        for service in self.listen.ports.keys() {
+            if !["identity", "image", "compute"].contains(&service.as_str()) {
+                return Err(Error::bad_request(format!("listen.ports names '{service}', which is no service here.")));
+            }
+        }
+        if self.database.cells.is_empty() {
+            return Err(Error::bad_request("database.cells names no cell."));
+        }
+        Ok(())
+    }
+
+    /// The pools images, vms and volumes of one Ceph cluster, in place of what was configured.
+    pub fn use_ceph(&mut self, conf: &Path, user: &str) {
+        let pool = |name: &str| PoolConfig {
+            name: name.to_owned(),
+            driver: PoolDriver::Rbd { conf: conf.to_owned(), user: user.to_owned(), ceph_pool: None },
+            tier: default_tier(),
+        };
+        self.pools = ["images", "vms", "volumes"].map(pool).into();
+    }
+
+    /// What was configured, or the embedded default.
+    pub fn effective_pools(&self) -> Vec<PoolConfig> {
+        if !self.pools.is_empty() {
+            return self.pools.clone();
+        }
+        let pool = |name: &str| PoolConfig {
+            name: name.to_owned(),
+            driver: PoolDriver::Local { path: None },
+            tier: default_tier(),
+        };
+        ["images", "vms", "volumes"].map(pool).into()
+    }
+
+    pub fn database_url(&self, configured: &Option<String>, name: &str) -> String {
+        match configured {
+            Some(url) => url.clone(),
+            None => format!("sqlite:{}", self.dir.join("db").join(format!("{name}.sqlite")).display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_file_is_the_embedded_cloud() {
+        let (config, unknown) = Config::parse("").unwrap();
+        assert!(unknown.is_empty());
+        assert_eq!(config.effective_pools().len(), 3);
+        assert_eq!(config.database_url(&None, "api"), "sqlite:.umbel/run/db/api.sqlite");
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn pools_and_unknown_keys_are_read() {
+        let text = "regoin = 'x'\n[listen]\nport = 0\n[[pools]]\nname = 'images'\ndriver = 'rbd'\nconf = '/c'\n\
+                    [[pools]]\nname = 'vms'\ndriver = 'local'\ntier = 'ssd'\n";
+        let (config, unknown) = Config::parse(text).unwrap();
+        assert_eq!(unknown, ["regoin"]);
+        assert_eq!(config.pools[1].tier, "ssd");
+        assert!(matches!(&config.pools[0].driver, PoolDriver::Rbd { user, .. } if user == "admin"));
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let check = |text: &str, word: &str| {
+            let error = Config::parse(text).unwrap().0.check().unwrap_err();
+            assert!(error.message().contains(word), "{error}");
+        };
+        check("[image]\npool = 'x'\n[[pools]]\nname = 'vms'\ndriver = 'local'\n", "image.pool");
+        check("[[pools]]\nname = 'a'\ndriver = 'local'\n[[pools]]\nname = 'a'\ndriver = 'simulated'\n", "twice");
+        check("[listen.ports]\nbogus = 1\n", "bogus");
+        assert!(Config::parse("[[pools]]\nname = 'a'\ndriver = 'gfs'\n").is_err());
+    }
+}

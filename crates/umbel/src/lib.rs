@@ -1,0 +1,14 @@
+//! The assembly: configuration, command line, and [`compose`], the one file that names concrete drivers.
+
+pub mod bench;
+pub mod cli;
+pub mod compose;
+pub mod config;
+pub mod demo;
+mod doctor;
+mod inprocess;
+mod progress;
+pub mod running;
+mod services;
+pub mod state;
+mod up;
