@@ -28,18 +28,17 @@ fn event(row: RevocationRow) -> RevocationEvent {
         expires_at: revocation.expires_at.iso_micros(),
         ..RevocationEvent::default()
     };
-    let target = Some(revocation.target);
+    let target = revocation.target;
     match revocation.kind {
-        RevocationKind::Audit => event.audit_id = target,
-        RevocationKind::Chain => event.audit_chain_id = target,
-        RevocationKind::User => event.user_id = target,
-        RevocationKind::Role => event.role_name = target,
-        RevocationKind::Project => event.project_id = target,
-        RevocationKind::Domain => event.domain_id = target,
-        RevocationKind::Credential => event.application_credential_id = target,
+        RevocationKind::Audit => event.audit_id = Some(target),
+        RevocationKind::Chain => event.audit_chain_id = Some(target),
+        RevocationKind::User => event.user_id = Some(target),
+        RevocationKind::Role => event.role_name = Some(target),
+        RevocationKind::Project => event.project_id = Some(target),
+        RevocationKind::Domain => event.domain_id = Some(target),
+        RevocationKind::Credential => event.application_credential_id = Some(target),
         RevocationKind::Grant => {
-            let grant = target.unwrap_or_default();
-            let (user_id, scope_id) = grant.split_once('/').unwrap_or((&grant, SYSTEM));
+            let (user_id, scope_id) = target.split_once('/').unwrap_or((&target, SYSTEM));
             event.user_id = Some(user_id.to_owned());
             event.scope_id = Some(scope_id.to_owned());
         }

@@ -45,8 +45,7 @@ pub(crate) async fn list(
         (false, Some(user_id)) if user_id == own => Some(own),
         (false, Some(_)) => return Ok(Vec::new()),
     };
-    let rows =
-        read!(identity.db, "list credentials", |tx| { store::credentials::list(tx, user_id, kind, window).await })?;
+    let rows = read!(identity.db, "list credentials", |tx| store::credentials::list(tx, user_id, kind, window).await)?;
     rows.into_iter().map(|row| open(identity, row)).collect()
 }
 

@@ -6,6 +6,7 @@ use umbel_db::{read, tx};
 use super::policy;
 use super::valid;
 use crate::revoke::Pending;
+use crate::store::assignments::ActorKind;
 use crate::store::roles::RoleRow;
 use crate::store::{TextFilter, Tx, Window};
 use crate::{Identity, store};
@@ -112,13 +113,28 @@ pub(crate) async fn delete(identity: &Identity, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Tokens that hold a role, or what it gave: by its name, which every one of them carries. A domain's role is in no
-/// token, so all tokens of its domain have to go.
+/// Ends tokens that hold a role, or what it gave: by its name, which every one of them carries. A domain's role is in no
+/// token, so those who were granted it, or what gives it, are looked up.
 async fn revoke_holders(identity: &Identity, tx: &mut Tx, pending: &mut Pending, row: &RoleRow) -> Result<()> {
-    match &row.domain_id {
-        None => pending.add(identity, tx, RevocationKind::Role, &row.name).await,
-        Some(domain_id) => pending.add(identity, tx, RevocationKind::Domain, domain_id).await,
+    if row.domain_id.is_none() {
+        return pending.add(identity, tx, RevocationKind::Role, &row.name).await;
     }
+    let rules = store::roles::implications(tx).await?;
+    let mut role_ids = vec![row.id.clone()];
+    let mut at = 0;
+    while at < role_ids.len() {
+        let priors = rules.iter().filter(|(_, implied)| *implied == role_ids[at]).map(|(prior, _)| prior);
+        let new: Vec<String> = priors.filter(|prior| !role_ids.contains(prior)).cloned().collect();
+        role_ids.extend(new);
+        at += 1;
+    }
+    for actor in store::assignments::of_roles(tx, &role_ids).await? {
+        match actor.actor_kind {
+            ActorKind::User => pending.add(identity, tx, RevocationKind::User, &actor.actor_id).await?,
+            ActorKind::Group => super::groups::revoke_members(identity, tx, pending, &actor.actor_id).await?,
+        }
+    }
+    Ok(())
 }
 
 /// A rule's two ends.

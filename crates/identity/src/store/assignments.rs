@@ -137,3 +137,8 @@ pub(crate) async fn list(tx: &mut Tx, actor_ids: Option<&[String]>) -> Result<Ve
     all.sort();
     Ok(all)
 }
+
+/// Those of these roles.
+pub(crate) async fn of_roles(tx: &mut Tx, role_ids: &[String]) -> Result<Vec<AssignmentRow>> {
+    select_in(tx, SELECT, "role_id", role_ids).await?.iter().map(AssignmentRow::read).collect()
+}

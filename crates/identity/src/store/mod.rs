@@ -57,7 +57,7 @@ impl Window {
     fn apply(&self, sql: Sql, column: &str) -> Sql {
         let order = [(column, Direction::Asc)];
         let sql = match &self.after {
-            Some(marker) => sql.after(&order, &args![marker]),
+            Some(marker) => sql.after(&order, &[marker.into()]),
             None => sql,
         };
         sql.order(&order).limit(self.limit.saturating_add(1))

@@ -1,0 +1,17 @@
+//! The service through its router, on real databases. What touches tables runs on all three engines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod application_credentials;
+mod assignments;
+mod bootstrap;
+mod catalog;
+mod cloud;
+mod credentials;
+mod discovery;
+mod negative;
+mod policy;
+mod projects;
+mod revocation;
+mod roles;
+mod tokens;
+mod users;
