@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use http::Uri;
 use http::request::Parts;
 use tokio::time::Instant;
 use tracing::Span;
@@ -12,7 +13,7 @@ pub(crate) struct Exchange {
     span: Span,
     meter: Arc<Meter>,
     started: Instant,
-    path: Box<str>,
+    uri: Uri,
     ended: bool,
 }
 
@@ -28,7 +29,7 @@ impl Exchange {
         if let Some(id) = global_id(parts) {
             span.record("global_request_id", id);
         }
-        Exchange { span, meter: meter.clone(), started: Instant::now(), path: parts.uri.path().into(), ended: false }
+        Exchange { span, meter: meter.clone(), started: Instant::now(), uri: parts.uri.clone(), ended: false }
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -45,7 +46,7 @@ impl Exchange {
         self.meter.count(status, took);
         let ms = took.as_micros() as f64 / 1e3;
         // The path without the query, which can hold what no log should.
-        self.span.in_scope(|| tracing::debug!(status, ms, path = &*self.path, "answered a request"));
+        self.span.in_scope(|| tracing::debug!(status, ms, path = self.uri.path(), "answered a request"));
     }
 }
 

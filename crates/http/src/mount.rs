@@ -8,8 +8,8 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request};
 use axum::response::Response;
 use futures_util::FutureExt;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sync_wrapper::SyncWrapper;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -22,6 +22,7 @@ use crate::fault::Reader;
 use crate::metrics::{self, Meter};
 use crate::reply::ReplyBody;
 use crate::service::Handler;
+use crate::version::Label;
 use crate::{App, FaultStyle, Reply, Req, Versions, origin};
 
 /// A service as the router sees it.
@@ -29,9 +30,10 @@ pub(crate) struct Mount {
     pub app: App,
     pub prefix: &'static str,
     pub fault: FaultStyle,
-    pub versions: Option<Versions>,
+    pub versions: Option<(Versions, Label)>,
     pub max_json: usize,
-    pub legacy_request_id: Option<&'static str>,
+    /// Under which names an answer carries the request's id.
+    pub request_id_headers: Vec<HeaderName>,
     /// Counts what no route fits.
     pub unrouted: Arc<Meter>,
 }
@@ -62,10 +64,10 @@ type Params = Result<RawPathParams, RawPathParamsRejection>;
 
 impl Mount {
     /// Answers a request to a path at which `routes` live, by method and version; none where the path is nobody's.
-    pub(crate) async fn answer(self: &Arc<Self>, routes: &[Mounted], params: Params, request: Request) -> Response {
+    pub(crate) async fn answer(&self, routes: &[Mounted], params: Params, request: Request) -> Response {
         let (mut parts, body) = request.into_parts();
         let head = parts.method == http::Method::HEAD;
-        let request_id: Arc<str> = format!("req-{}", self.app.rng.uuid()).into();
+        let request_id = self.request_id();
         let reader = Reader::of(self.fault, &parts.headers, request_id.clone());
         let tasks = parts.extensions.remove::<TaskTracker>();
         let (version, found) = self.find(routes, &parts);
@@ -92,24 +94,31 @@ impl Mount {
             }
         };
         let mut reply = work.instrument(span.clone()).await;
-        if let (Some(versions), Some(version)) = (&self.versions, version) {
-            reply = versions.label(reply, version);
-        }
         exchange.end(reply.status());
         if head {
             reply = reply.without_body();
         }
-        reply = reply.header("x-openstack-request-id", &request_id);
-        if let Some(name) = self.legacy_request_id {
-            reply = reply.header(name, &request_id);
+        if let (Some((_, label)), Some(version)) = (&self.versions, version) {
+            label.put(&mut reply, version);
+        }
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            for name in &self.request_id_headers {
+                reply.headers.insert(name, id.clone());
+            }
         }
         respond(reply, span)
+    }
+
+    fn request_id(&self) -> Arc<str> {
+        let mut buffer = *b"req-00000000-0000-0000-0000-000000000000";
+        self.app.rng.uuid().hyphenated().encode_lower(&mut buffer[4..]);
+        std::str::from_utf8(&buffer).unwrap_or_default().into()
     }
 
     /// The version to speak, if the two sides have one in common, and the route.
     fn find<'r>(&self, routes: &'r [Mounted], parts: &Parts) -> (Option<Microversion>, Result<&'r Mounted>) {
         let version = match &self.versions {
-            Some(versions) => versions.negotiate(&parts.headers),
+            Some((versions, _)) => versions.negotiate(&parts.headers),
             None => Ok(UNVERSIONED),
         };
         match version {
@@ -138,7 +147,7 @@ impl Mount {
             ctx,
             version,
             route,
-            root: format!("{}{}", origin::of(&parts), self.prefix),
+            root: origin::of(&parts, self.prefix),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             params: mounted.names.iter().copied().zip(values).collect(),
@@ -243,8 +252,6 @@ fn respond(reply: Reply, span: tracing::Span) -> Response {
     };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
-    for (name, value) in reply.headers {
-        response.headers_mut().append(name, value);
-    }
+    *response.headers_mut() = reply.headers;
     response
 }

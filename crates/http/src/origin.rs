@@ -1,11 +1,12 @@
 use http::request::Parts;
 
-/// Scheme, host and port by which the client reached us, for the links in answers: what a proxy in front says
-/// (`X-Forwarded-Proto`, `-Host`, `-Prefix`; of several the first, which is the client's side), or the `Host` asked for.
+/// The URL by which the client reached what stands at `below`, for the links in answers: scheme, host and port that a
+/// proxy in front tells (`X-Forwarded-Proto`, `-Host`, `-Prefix`; of several the first, which is the client's side), or
+/// the `Host` asked for.
 ///
 /// Believed without a list of trusted proxies: whoever lies here gets wrong links in an answer of their own. What
 /// could not be part of a URL is passed over.
-pub(crate) fn of(parts: &Parts) -> String {
+pub(crate) fn of(parts: &Parts, below: &str) -> String {
     let text = |name: &str| {
         let value = parts.headers.get(name)?.to_str().ok()?;
         Some(value.split(',').next().unwrap_or(value).trim())
@@ -18,7 +19,7 @@ pub(crate) fn of(parts: &Parts) -> String {
         _ => "http",
     };
     let prefix = text("x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();
-    format!("{scheme}://{}{}", host.unwrap_or("localhost"), prefix.trim_end_matches('/'))
+    [scheme, "://", host.unwrap_or("localhost"), prefix.trim_end_matches('/'), below].concat()
 }
 
 fn is_host(text: &str) -> bool {
@@ -39,7 +40,7 @@ mod tests {
             let request = http::Request::get("http://in.process/x");
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = request.body(()).unwrap().into_parts();
-            assert_eq!(of(&parts), want, "{headers:?}");
+            assert_eq!(of(&parts, "/x"), format!("{want}/x"), "{headers:?}");
         };
         check(&[], "http://in.process");
         check(&[("host", "cloud:8000")], "http://cloud:8000");

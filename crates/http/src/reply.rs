@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use umbel_api::{Microversion, Versioned};
 
@@ -11,9 +11,12 @@ use crate::ByteStream;
 /// An answer. Made by handlers; the router adds request id, version headers and, of HEAD, takes the body away.
 pub struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: ReplyBody,
 }
+
+/// Media type, length, two of the request id and three of the version.
+const USUAL_HEADERS: usize = 8;
 
 pub(crate) enum ReplyBody {
     Empty,
@@ -24,7 +27,7 @@ pub(crate) enum ReplyBody {
 impl Reply {
     pub fn empty(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Reply { status, headers: Vec::new(), body: ReplyBody::Empty }
+        Reply { status, headers: HeaderMap::with_capacity(USUAL_HEADERS), body: ReplyBody::Empty }
     }
 
     /// Serialised at once, so that a failure to is still a 500 and not half a body.
@@ -47,11 +50,11 @@ impl Reply {
     pub fn bytes(status: u16, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut reply = Reply::empty(status);
         reply.body = ReplyBody::Bytes(body.into());
-        reply.header("content-type", media_type)
+        reply.header(header::CONTENT_TYPE.as_str(), media_type)
     }
 
     pub fn stream(status: u16, media_type: &'static str, length: Option<u64>, body: ByteStream) -> Self {
-        let mut reply = Reply::empty(status).header("content-type", media_type);
+        let mut reply = Reply::empty(status).header(header::CONTENT_TYPE.as_str(), media_type);
         if let Some(length) = length {
             reply = reply.header(header::CONTENT_LENGTH.as_str(), length.to_string());
         }
@@ -62,10 +65,9 @@ impl Reply {
     /// Sets a header, in place of one of the same name. A value that no header can hold is left out.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Self {
-        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.as_ref())) {
-            (Ok(name), Ok(value)) => {
-                self.headers.retain(|(known, _)| *known != name);
-                self.headers.push((name, value));
+        match (name_of(name), HeaderValue::from_str(value.as_ref())) {
+            (Some(name), Ok(value)) => {
+                self.headers.insert(name, value);
             }
             _ => tracing::warn!(name, "a reply's header has a value that cannot be sent"),
         }
@@ -82,6 +84,15 @@ impl Reply {
             ReplyBody::Bytes(bytes) => self.header(header::CONTENT_LENGTH.as_str(), bytes.len().to_string()),
             _ => self,
         }
+    }
+}
+
+/// A name that is written as it is sent is used where it stands, without a copy.
+pub(crate) fn name_of(name: &'static str) -> Option<HeaderName> {
+    let sent = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    match !name.is_empty() && name.bytes().all(sent) {
+        true => Some(HeaderName::from_static(name)),
+        false => HeaderName::from_bytes(name.as_bytes()).ok(),
     }
 }
 

@@ -8,6 +8,8 @@ use umbel_auth::Verifier;
 use umbel_core::{Result, Rng};
 
 use crate::mount::{Mount, Mounted};
+use crate::reply::name_of;
+use crate::version::Label;
 use crate::{FaultStyle, Reply, Req, Versions, metrics};
 
 pub(crate) type Handled = Pin<Box<dyn Future<Output = Result<Reply>> + Send>>;
@@ -122,13 +124,14 @@ impl App {
         for (route, handler) in service.mounted {
             by_shape.entry(shape(route.path)).or_default().push(Mounted::new(name, route, handler));
         }
+        let ids = [Some("x-openstack-request-id"), service.legacy_request_id];
         let mount = Arc::new(Mount {
             app: self.clone(),
             prefix,
             fault: service.fault,
-            versions: service.versions,
+            versions: service.versions.map(|versions| (versions, Label::of(&versions))),
             max_json: service.max_json,
-            legacy_request_id: service.legacy_request_id,
+            request_id_headers: ids.into_iter().flatten().filter_map(name_of).collect(),
             unrouted: metrics::meter(name, "", ""),
         });
         let mut router = self.lost_router(&mount, by_shape.contains_key("/"), by_shape.contains_key("/{*}"));

@@ -1,8 +1,9 @@
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use umbel_api::Microversion;
 use umbel_core::{Error, Kind, Result};
 
 use crate::Reply;
+use crate::reply::name_of;
 
 /// How a service negotiates its microversion.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +16,7 @@ pub struct Versions {
     pub max: Microversion,
 }
 
-const HEADER: &str = "openstack-api-version";
+static HEADER: HeaderName = HeaderName::from_static("openstack-api-version");
 
 impl Versions {
     /// The version to answer in: the asked one, `latest`, or the oldest if none was asked. 400 for what is no version,
@@ -42,7 +43,7 @@ impl Versions {
 
     fn asked<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
         // A request can carry versions for several services, in several headers or in one separated by commas.
-        for value in headers.get_all(HEADER) {
+        for value in headers.get_all(&HEADER) {
             for item in value.to_str().ok()?.split(',') {
                 if let Some((service, version)) = item.trim().split_once(' ')
                     && service.eq_ignore_ascii_case(self.service)
@@ -53,16 +54,39 @@ impl Versions {
         }
         headers.get(self.legacy_header?)?.to_str().ok().map(str::trim)
     }
+}
 
-    pub(crate) fn label(&self, reply: Reply, version: Microversion) -> Reply {
-        let mut vary = String::from("OpenStack-API-Version");
-        let mut reply = reply.header(HEADER, format!("{} {version}", self.service));
-        if let Some(legacy) = self.legacy_header {
-            vary.push_str(", ");
-            vary.push_str(legacy);
-            reply = reply.header(legacy, version.to_string());
+/// What an answer says of its version, as far as it is the same in each.
+pub(crate) struct Label {
+    service: &'static str,
+    legacy: Option<HeaderName>,
+    vary: HeaderValue,
+}
+
+impl Label {
+    pub(crate) fn of(versions: &Versions) -> Self {
+        let vary = match versions.legacy_header {
+            Some(legacy) => HeaderValue::try_from(format!("OpenStack-API-Version, {legacy}")).ok(),
+            None => None,
+        };
+        Label {
+            service: versions.service,
+            legacy: versions.legacy_header.and_then(name_of),
+            vary: vary.unwrap_or(HeaderValue::from_static("OpenStack-API-Version")),
         }
-        reply.header("vary", vary)
+    }
+
+    pub(crate) fn put(&self, reply: &mut Reply, version: Microversion) {
+        let headers = &mut reply.headers;
+        if let Ok(value) = HeaderValue::try_from(format!("{} {version}", self.service)) {
+            headers.insert(&HEADER, value);
+        }
+        if let Some(legacy) = &self.legacy
+            && let Ok(value) = HeaderValue::try_from(version.to_string())
+        {
+            headers.insert(legacy, value);
+        }
+        headers.insert(http::header::VARY, self.vary.clone());
     }
 }
 
@@ -85,6 +109,7 @@ mod tests {
             let got = COMPUTE.negotiate(&headers).map_err(|error| error.kind().status());
             assert_eq!(got, want.map(|(major, minor)| Microversion::new(major, minor)), "{name}: {value}");
         };
+        const HEADER: &str = "openstack-api-version";
         check(HEADER, "compute 2.100", Ok((2, 100)));
         check(HEADER, "volume 3.71, Compute latest", Ok((2, 104)));
         check(HEADER, "volume 3.71", Ok((2, 1)));
