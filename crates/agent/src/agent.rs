@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
-use umbel_bus::{Blob, Desired, OnHost, Task, TaskReply, ToConductor};
+use umbel_bus::{Blob, Desired, Observed, OnHost, Task, TaskReply, ToConductor};
 use umbel_core::{Clock, Result};
 use umbel_driver::{Capacity, Hypervisor};
 use uuid::Uuid;
@@ -97,7 +97,12 @@ impl Agent {
                     Err(RecvError::Closed) => events = self.hypervisor.subscribe(),
                 },
                 Some(_) = workers.join_next() => {}
-                _ = stop.changed() => {}
+                changed = stop.changed() => {
+                    if changed.is_err() {
+                        // Nobody is left who could tell: as good as told.
+                        break;
+                    }
+                }
             }
         }
         talk.abort_all();
@@ -234,9 +239,20 @@ impl Worker {
                     }
                 },
             };
-            if let Some(observed) = news
-                && let Err(error) = self.link.observed(&self.agent.config.host, observed).await
-            {
+            if let Some(observed) = news {
+                self.tell(observed).await;
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// What is not heard now comes with the next heartbeat.
+    async fn tell(&self, observed: Observed) {
+        let generation = observed.generation;
+        match self.link.observed(&self.agent.config.host, observed).await {
+            Ok(()) => self.agent.book.lock().heard(self.server_id, generation),
+            Err(error) => {
                 tracing::debug!(server = %self.server_id, cause = error.cause(), "a report was not heard: {error}");
             }
         }

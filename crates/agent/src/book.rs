@@ -172,7 +172,18 @@ impl Book {
         let news = slot.known.power != power || slot.known.present != power.is_some();
         slot.known.power = power;
         slot.known.present = power.is_some();
+        if power.is_some() && slot.desired.as_ref().is_some_and(|desired| desired.want.is_absent()) {
+            // It was taken away, and somebody brought it back.
+            slot.failed = true;
+        }
         (news || always).then(|| slot.known.clone())
+    }
+
+    /// The conductor has heard: how the generation was reached need not be told with every heartbeat.
+    pub fn heard(&mut self, server_id: Uuid, generation: Generation) {
+        if let Some(slot) = self.slots.get_mut(&server_id).filter(|slot| slot.known.generation == generation) {
+            slot.known.steps.clear();
+        }
     }
 
     /// The server's worker is gone, whatever it was doing.

@@ -35,11 +35,14 @@ impl Agent {
                 "a server is not as desired: {error}"
             );
         }
-        let power = self.hypervisor.state(desired.server_id).await.ok().flatten();
+        // A hypervisor that does not answer now has not lost the guest for that.
+        let power = self.hypervisor.state(desired.server_id).await;
+        let present = power.as_ref().map_or(!desired.want.is_absent(), Option::is_some);
+        let power = power.ok().flatten();
         Observed {
             server_id: desired.server_id,
             generation: desired.generation,
-            present: power.is_some(),
+            present,
             power: power.map(crate::report::power),
             fault: outcome.err().map(|error| error.message().to_owned()),
             steps: steps.into_reports(),

@@ -117,6 +117,7 @@ impl CellConductor {
             scheduler: &self.config.scheduler,
             rng: &*self.rng,
             age: self.config.view_age,
+            heard: &self.hosts,
             seen_since: self.seen_since(),
         }
     }

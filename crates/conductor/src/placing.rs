@@ -49,16 +49,21 @@ impl CellConductor {
     pub(crate) async fn request(&self, server: &Server, plan: &[DiskPlan], tried: &[String]) -> Result<Request> {
         let mut request = request::request(server, plan);
         request.tried = tried.to_vec();
-        let (same, different) = (request::hinted(server, "same_host"), request::hinted(server, "different_host"));
-        if same.is_empty() && different.is_empty() {
+        let (same_hint, different_hint) =
+            (request::hinted(server, "same_host"), request::hinted(server, "different_host"));
+        if same_hint.is_empty() && different_hint.is_empty() {
             return Ok(request);
         }
         let (same, different) = read!(self.cell.db, "hosts of hints", |tx| Ok((
-            hosts_of(tx, &same).await?,
-            hosts_of(tx, &different).await?
+            hosts_of(tx, &same_hint).await?,
+            hosts_of(tx, &different_hint).await?
         )))?;
-        request.only.extend(same);
         request.different = different;
+        // A host that an administrator names goes before the owner's hint.
+        if request.only.is_empty() && !same_hint.is_empty() {
+            // Servers of other cells, or gone ones, are on no host of this cell, and that is where this one must be.
+            request.only = if same.is_empty() { vec!["same_host".to_owned()] } else { same };
+        }
         Ok(request)
     }
 

@@ -58,8 +58,16 @@ impl Parts {
 
     async fn restart_lost_builds(&self) -> Result<()> {
         let now = self.clock.now();
-        let ids = read!(self.api, "build requests", |tx| build_requests::ids(tx).await)?;
-        for id in ids {
+        let lost = read!(self.api, "build requests without flows", |tx| {
+            let mut lost = Vec::new();
+            for id in build_requests::ids(tx).await? {
+                if !pending(tx, flows::SERVER_CREATE, &id.to_string()).await? {
+                    lost.push(id);
+                }
+            }
+            Ok(lost)
+        })?;
+        for id in lost {
             let lost = tx!(self.api, "restart build", |tx| self.restart_build(tx, id, now).await)?;
             if lost {
                 tracing::warn!(server = %id, "a build request had no flow; it has one again");

@@ -13,6 +13,8 @@ use umbel_db::{Db, read};
 use umbel_placement::{Host, HostId, Pool, PoolId};
 use umbel_scheduler::{Choice, Funnel, HostView, PoolView, Request, Resource, Scheduler};
 
+use crate::hosts::HostsSeen;
+
 /// A host, and a pool on it for every disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
@@ -62,6 +64,8 @@ pub(crate) struct Looking<'a> {
     pub scheduler: &'a Scheduler,
     pub rng: &'a dyn Rng,
     pub age: Duration,
+    /// What this conductor itself has heard; it is written down for many hosts at once, and later.
+    pub heard: &'a HostsSeen,
     /// Hosts seen before this moment are down.
     pub seen_since: Timestamp,
 }
@@ -95,11 +99,11 @@ impl View {
         }
     }
 
-    /// The host is up, as it just said itself.
+    /// The host just spoke. If it was taken for down, the next choice looks again.
     pub fn heard(&self, host: &str) {
         let mut hosts = self.hosts.lock();
-        if let Some(view) = hosts.views.iter_mut().find(|view| view.name == host) {
-            view.up = true;
+        if hosts.views.iter().any(|view| view.name == host && !view.up) {
+            hosts.read_at = None;
         }
     }
 
@@ -123,13 +127,17 @@ impl View {
             umbel_placement::hosts(tx).await?,
             umbel_placement::pools(tx).await?
         )))?;
-        *self.hosts.lock() = Hosts::build(&hosts, &pools, looking.seen_since, read_at);
+        let is_up = |host: &Host| {
+            let heard = looking.heard.seen(&host.name);
+            !host.forced_down && heard.max(Some(host.last_seen)) >= Some(looking.seen_since)
+        };
+        *self.hosts.lock() = Hosts::build(&hosts, &pools, is_up, read_at);
         Ok(())
     }
 }
 
 impl Hosts {
-    fn build(hosts: &[Host], pools: &[Pool], seen_since: Timestamp, read_at: Instant) -> Self {
+    fn build(hosts: &[Host], pools: &[Pool], is_up: impl Fn(&Host) -> bool, read_at: Instant) -> Self {
         let mut built = Hosts { read_at: Some(read_at), ..Hosts::default() };
         for host in hosts {
             // Facts of a newer version are no reason to lose the host.
@@ -144,7 +152,7 @@ impl Hosts {
                 name: host.name.clone(),
                 availability_zone: host.zone.clone(),
                 enabled: host.disabled.is_none(),
-                up: !host.forced_down && host.last_seen >= seen_since,
+                up: is_up(host),
                 vcpus: Resource {
                     total: host.vcpus,
                     reserved: 0,

@@ -212,14 +212,20 @@ impl World {
 
 impl Running {
     /// As `kill -9`: everything ends where it stands.
-    pub async fn kill(self) {
+    pub async fn kill(mut self) {
         self.task.abort();
-        assert!(self.task.await.is_err_and(|error| error.is_cancelled()), "the agent panicked");
+        assert!((&mut self.task).await.is_err_and(|error| error.is_cancelled()), "the agent panicked");
     }
 
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        tokio::time::timeout(Duration::from_secs(20), self.task).await.expect("the agent stops").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), &mut self.task).await.expect("the agent stops").unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -13,13 +13,11 @@ const HOSTS: [&str; 2] = ["h1", "h2"];
 
 /// Creates a server with a conductor that dies at the given moment; then another takes over.
 async fn created(world: &World, crash: &Crash) -> (crate::world::Conducting, ServerId) {
-    let t = std::time::Instant::now();
     let first = world.doomed(crash.clone());
     world.hosts(2).await;
     let id = world.create(&world.server()).await;
     first.conductor.run_until_idle(DEADLINE).await.unwrap();
     drop(first);
-    println!("{} {:?}", crash.place(), t.elapsed());
     (world.conductor().await, id)
 }
 

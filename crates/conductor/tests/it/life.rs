@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use umbel_compute::model::*;
-use umbel_compute::store::servers;
+use umbel_compute::store::{build_requests, server_map, servers};
 use umbel_core::Clock;
 use umbel_core::{Kind, SystemClock};
 use umbel_db::{read, tx};
 use umbel_driver::{DomainSpec, Hypervisor, Operation, Pool};
-use umbel_workflow::Crash;
 use uuid::Uuid;
 
 use crate::world::{Conducting, Running, World, until};
@@ -180,6 +179,20 @@ async fn a_host_that_goes_away_keeps_what_it_was_making() {
     let _agent = world.agent("h1");
     world.status(id, Status::Active).await;
     world.assert_no_orphans(&["h1"], "the host is back").await;
-    drop(conducting);
-    let _ = Crash::never();
+    conducting.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_request_that_lost_its_flow_gets_another() {
+    let world = World::new().await;
+    let _conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.hosts(1).await;
+    let server = world.server();
+    tx!(world.api.db, "restored from half a backup", |tx| {
+        server_map::insert(tx, &server).await?;
+        build_requests::insert(tx, &server).await
+    })
+    .unwrap();
+    world.status(server.id, Status::Active).await;
 }

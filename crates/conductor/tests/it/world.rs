@@ -302,7 +302,7 @@ impl World {
                 {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
         if done.await.is_err() {
@@ -406,14 +406,20 @@ impl Drop for Conducting {
 }
 
 impl Running {
-    pub async fn kill(self) {
+    pub async fn kill(mut self) {
         self.task.abort();
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
     }
 
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        tokio::time::timeout(DEADLINE, self.task).await.expect("the agent stops").unwrap();
+        tokio::time::timeout(DEADLINE, &mut self.task).await.expect("the agent stops").unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -424,7 +430,7 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
             if let Some(found) = condition().await {
                 return found;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
     found.await.unwrap_or_else(|_| panic!("never came: {what}"))
