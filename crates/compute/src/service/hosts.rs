@@ -86,7 +86,7 @@ impl Compute {
     }
 
     /// The pools of these hosts, each once.
-    pub(crate) fn distinct_pools<'h>(hosts: &'h [HostView]) -> Vec<&'h Pool> {
+    pub(crate) fn distinct_pools(hosts: &[HostView]) -> Vec<&Pool> {
         let mut seen: BTreeSet<PoolId> = BTreeSet::new();
         hosts.iter().flat_map(|host| &host.pools).filter(|pool| seen.insert(pool.id)).collect()
     }

@@ -140,7 +140,7 @@ impl Compute {
             };
             let fit = limit.saturating_sub(used).checked_div(each).unwrap_or(max);
             if fit < min {
-                over.push((resource, each * min, used, limit));
+                over.push(Over { resource, asked: each * min, used, limit });
             }
             allowed = allowed.min(fit);
         }
@@ -151,14 +151,22 @@ impl Compute {
     }
 }
 
+/// A resource of which there is too little left.
+struct Over {
+    resource: &'static str,
+    asked: u64,
+    used: u64,
+    limit: u64,
+}
+
 /// As upstream words it, all resources in one sentence: `Quota exceeded for cores: Requested 4, but already used 18 of
 /// 20 cores`.
-fn exceeded(over: &[(&str, u64, u64, u64)]) -> Error {
-    let list = |each: &dyn Fn(&(&str, u64, u64, u64)) -> String| over.iter().map(each).collect::<Vec<_>>().join(", ");
-    let names = list(&|(name, ..)| (*name).to_owned());
-    let asked = list(&|(_, asked, ..)| asked.to_string());
-    let used = list(&|(_, _, used, _)| used.to_string());
-    let limit = list(&|(.., limit)| limit.to_string());
+fn exceeded(over: &[Over]) -> Error {
+    let join = |texts: Vec<String>| texts.join(", ");
+    let names = join(over.iter().map(|one| one.resource.to_owned()).collect());
+    let asked = join(over.iter().map(|one| one.asked.to_string()).collect());
+    let used = join(over.iter().map(|one| one.used.to_string()).collect());
+    let limit = join(over.iter().map(|one| one.limit.to_string()).collect());
     Error::new(
         Kind::OverQuota,
         format!("Quota exceeded for {names}: Requested {asked}, but already used {used} of {limit} {names}"),
@@ -179,10 +187,11 @@ mod tests {
 
     #[test]
     fn a_refusal_names_all_that_is_over() {
-        let error = exceeded(&[("cores", 4, 18, 20)]);
+        let over = |resource, asked, used, limit| Over { resource, asked, used, limit };
+        let error = exceeded(&[over("cores", 4, 18, 20)]);
         assert_eq!(error.message(), "Quota exceeded for cores: Requested 4, but already used 18 of 20 cores");
         assert_eq!(error.kind().status(), 403);
-        let error = exceeded(&[("instances", 1, 10, 10), ("ram", 512, 51_200, 51_200)]);
+        let error = exceeded(&[over("instances", 1, 10, 10), over("ram", 512, 51_200, 51_200)]);
         assert_eq!(
             error.message(),
             "Quota exceeded for instances, ram: Requested 1, 512, but already used 10, 51200 of 10, 51200 instances, ram"

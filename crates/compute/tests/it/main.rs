@@ -1,3 +1,16 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod actions;
+mod bodies;
+mod cloud;
+mod create;
+mod flavors;
+mod hosts;
+mod keypairs;
+mod lists;
+mod policy;
+mod quotas;
+mod servers;
 mod servers_store;
 mod small_stores;
 mod support;

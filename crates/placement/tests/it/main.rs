@@ -1,5 +1,7 @@
 //! Claims on real databases of every engine.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use umbel_core::{Kind, Timestamp};
 use umbel_db::{Db, Migration, Schema, read, tx};
 use umbel_placement::*;
