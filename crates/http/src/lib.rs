@@ -1,5 +1,14 @@
 //! HTTP: routers built from the route tables of `umbel-api`, so that every operation has a policy, a version range and
 //! one place where a request becomes a call. The only crate that knows axum; services see [`Req`] and [`Reply`].
+//!
+//! * **What writes finishes.** A connection that breaks drops the future that serves it. Handlers of POST, PUT, PATCH
+//!   and DELETE therefore run in tasks of their own, which a draining server waits for; those of GET and HEAD are
+//!   dropped, since nobody reads what they would find.
+//! * **A failure has one form.** Refused tokens, unknown paths, wrong versions, errors and panics of handlers all end
+//!   in the service's own kind of fault with a request id, and their internal half in the log alone.
+//! * **Observed in one place.** A request is a span (`request_id`, `method`, `route`), one line in it at debug level,
+//!   and three additions to counters that [`App::metrics`] writes out.
+//! * **A client gets only so much**: [`Limits`].
 
 mod exchange;
 mod fault;

@@ -296,6 +296,14 @@ async fn who_is_slow_or_silent_is_cut_off() {
     let mut idle = Client::of(&server).await;
     idle.get("/quick").await;
     assert!(idle.hear_all().await.ends_with("quick"));
+    let mut patient = Client::of(&server).await;
+    patient.get("/held").await;
+    let mut byte = [0];
+    let early = timeout(Duration::from_millis(500), patient.0.read(&mut byte)).await;
+    assert!(early.is_err(), "who waits for an answer is not idle");
+    stage.go.notify_one();
+    patient.hear_until("held").await;
+
     let mut stalled = Client::of(&server).await;
     stage.go.notify_one();
     stalled.say("PUT /compute/upload HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n0123456789").await;
