@@ -2,7 +2,9 @@
 //! of the cloud finishes the work and leaves no orphan.
 
 use umbel_compute::model::*;
+use umbel_compute::store::build_requests;
 use umbel_core::Kind;
+use umbel_db::{args, read, tx};
 use umbel_driver::{HostSize, Mode, Operation};
 use umbel_workflow::Crash;
 use umbel_workflow::harness::at_every_moment;
@@ -175,4 +177,37 @@ async fn servers_survive_the_death_of_their_agent_before_each_operation() {
         Operation::Remove,
     ];
     assert_eq!(seen, want);
+}
+
+/// The process dies between the commit in the cell and the one in the global database: a place that is inside a step.
+#[tokio::test]
+async fn a_crash_between_the_two_databases_is_found_by_running_the_step_again() {
+    for deleted in [false, true] {
+        let world = World::new().await;
+        let _agents = HOSTS.map(|host| world.agent(host));
+        let first = world.doomed(Crash::at(4));
+        world.hosts(2).await;
+        let server = world.server();
+        let id = world.create(&server).await;
+        first.conductor.run_until_idle(DEADLINE).await.unwrap();
+        assert!(world.mapped(id).await.unwrap().cell.is_some());
+        tx!(world.api.db, "as if it had not been placed", |tx| {
+            tx.execute("UPDATE server_map SET cell_id = NULL WHERE server_id = ?", args![id]).await?;
+            build_requests::insert(tx, &server).await
+        })
+        .unwrap();
+        if deleted {
+            world.delete(&first.conductor, id).await;
+        }
+        drop(first);
+        let _conducting = world.conductor().await;
+        let context = format!("deleted: {deleted}");
+        world.quiet(&context).await;
+        if !deleted {
+            world.status(id, Status::Active).await;
+        }
+        world.assert_no_orphans(&HOSTS, &context).await;
+        let requests = read!(world.api.db, "requests", |tx| build_requests::ids(tx).await).unwrap();
+        assert_eq!(requests, [], "{context}");
+    }
 }

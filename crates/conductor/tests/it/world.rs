@@ -292,20 +292,12 @@ impl World {
     /// Waits for the server to be so, and that nothing works on it any more.
     pub async fn status(&self, id: ServerId, status: Status) -> Server {
         let mut last = None;
-        let done = tokio::time::timeout(DEADLINE, async {
-            loop {
-                last = self.row(id).await;
-                if let Some(server) = &last
-                    && project(server).status == status
-                    && server.state.task.is_none()
-                    && self.flows().await == 0
-                {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        let found = eventually(async || {
+            last = self.row(id).await;
+            let settled = |server: &Server| project(server).status == status && server.state.task.is_none();
+            (last.as_ref().is_some_and(settled) && self.flows().await == 0).then_some(())
         });
-        if done.await.is_err() {
+        if found.await.is_none() {
             panic!("not {status:?}: {:#?}, {} flows", last.map(|server| server.state), self.flows().await);
         }
         last.unwrap()
@@ -423,15 +415,20 @@ impl Drop for Running {
     }
 }
 
-/// Waits for a condition, looking often.
-pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let found = tokio::time::timeout(DEADLINE, async {
+/// Waits for a condition; it is a failure if it does not come.
+pub async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually(condition).await.unwrap_or_else(|| panic!("never came: {what}"))
+}
+
+/// Looks at a condition often, until it holds or the time is up.
+async fn eventually<T>(mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let look = async {
         loop {
             if let Some(found) = condition().await {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    });
-    found.await.unwrap_or_else(|_| panic!("never came: {what}"))
+    };
+    tokio::time::timeout(DEADLINE, look).await.ok()
 }
