@@ -44,6 +44,9 @@ pub struct Group {
     pub name: String,
     pub domain_id: String,
     pub description: String,
+    /// Only in the list of a user's groups, and always null there: memberships end by themselves in federations only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership_expires_at: Option<Option<String>>,
     pub links: SelfLink,
     #[serde(flatten)]
     pub extra: Extra,

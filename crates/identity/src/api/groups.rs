@@ -20,6 +20,7 @@ pub(super) fn body(req: &Req, row: GroupRow) -> Group {
         name: row.name,
         domain_id: row.domain_id,
         description: row.description,
+        membership_expires_at: None,
         extra: row.extra,
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use umbel_api::identity::SelfLink;
+use umbel_api::identity::groups::Group;
 use umbel_api::identity::users::{PasswordRequest, User, UserRequest};
 use umbel_core::Result;
 use umbel_http::{Reply, Req};
@@ -90,5 +91,12 @@ pub(super) async fn groups(identity: Arc<Identity>, req: Req) -> Result<Reply> {
     let filter = GroupFilter { name: Query::of(&req).text_filter("name"), ..GroupFilter::default() };
     let user_id = req.param("user_id")?;
     let rows = crate::service::groups::of_user(&identity, &req.ctx, req.route.policy, user_id, filter, &window).await?;
-    Ok(page(&req, &window, "groups", rows, |row| &row.id, |row| groups::body(&req, row)))
+    Ok(page(
+        &req,
+        &window,
+        "groups",
+        rows,
+        |row| &row.id,
+        |row| Group { membership_expires_at: Some(None), ..groups::body(&req, row) },
+    ))
 }

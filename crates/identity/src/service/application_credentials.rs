@@ -1,18 +1,21 @@
 //! Application credentials: a program's own secret, for a part of a user's roles on one project. It dies with the user,
 //! the project, and the grants it passes on.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use umbel_api::identity::Named;
 use umbel_api::identity::application_credentials::{AccessRuleFields, ApplicationCredentialFields, RoleRef};
 use umbel_auth::RevocationKind;
 use umbel_core::{Ctx, Error, Principal, Result, Timestamp};
 use umbel_db::{read, tx};
 
-use super::{policy, valid};
-use crate::directory::Directory;
+use super::{policy, scopes, valid};
 use crate::passwords::hash_random_secret;
 use crate::revoke::Pending;
 use crate::store::application_credentials::{AccessRuleRow, ApplicationCredentialRow};
+use crate::store::login::EntityKey;
 use crate::store::roles::RoleRow;
 use crate::store::{Tx, Window};
 use crate::{Identity, store};
@@ -82,7 +85,13 @@ pub(crate) async fn create(
     policy::unrestricted(ctx, policy)?;
     let directory = identity.directory().await?;
     let name = valid::name(fields.name, "application_credential", MAX_NAME)?;
-    let role_ids = chosen_roles(&directory, principal, fields.roles)?;
+    let mut own = directory.by_names(&principal.roles);
+    if principal.application_credential.is_none() {
+        let now = current_roles(identity, user_id, project_id).await?;
+        let newer = directory.named(&directory.expand(&now));
+        own.extend(newer.into_iter().filter(|role| !principal.roles.contains(&role.name)));
+    }
+    let role_ids = chosen_roles(principal, own, fields.roles)?;
     let expires_at = fields.expires_at.map(|text| expiry(identity.now(), &text)).transpose()?;
     let rules = fields.access_rules.unwrap_or_default();
     for rule in &rules {
@@ -133,11 +142,24 @@ fn random_secret(identity: &Identity) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Ids of the roles asked for, all of them in the token; all of the token's where none were.
-fn chosen_roles(directory: &Directory, principal: &Principal, given: Option<Vec<RoleRef>>) -> Result<Vec<String>> {
-    let own = directory.by_names(&principal.roles);
+/// Roles that were granted after the token was made, too: a user asks for what it has.
+async fn current_roles(identity: &Identity, user_id: &str, project_id: &str) -> Result<HashSet<String>> {
+    let key = EntityKey::Id(project_id.to_owned());
+    read!(identity.db, "read a user's roles", |tx| {
+        let held = store::login::held(tx, user_id).await?;
+        let Some(project) = store::login::project(tx, &key).await? else {
+            return Ok(HashSet::new());
+        };
+        let above = store::login::ancestors(tx, &project.parent_id, &project.domain_id).await?;
+        Ok(scopes::on_project(&held, &project, &above))
+    })
+}
+
+/// Ids of the roles asked for, all of them the user's own; all of the token's where none were.
+fn chosen_roles(principal: &Principal, own: Vec<Named>, given: Option<Vec<RoleRef>>) -> Result<Vec<String>> {
     let Some(given) = given.filter(|given| !given.is_empty()) else {
-        return Ok(own.into_iter().map(|role| role.id).collect());
+        let of_token = own.into_iter().filter(|role| principal.roles.contains(&role.name));
+        return Ok(of_token.map(|role| role.id).collect());
     };
     given
         .iter()

@@ -71,10 +71,7 @@ pub(crate) async fn create(identity: &Identity, ctx: &Ctx, policy: &str, fields:
     let kind = fields.kind.ok_or_else(|| valid::missing("type", "credential"))?;
     let kind = valid::checked_name(kind, "type", MAX_TYPE)?;
     let blob = fields.blob.ok_or_else(|| valid::missing("blob", "credential"))?;
-    let user_id = match fields.user_id {
-        Some(user_id) => user_id,
-        None => policy::principal(ctx)?.user_id.clone(),
-    };
+    let user_id = fields.user_id.ok_or_else(|| valid::missing("user_id", "credential"))?;
     policy::owns(ctx, &user_id, policy)?;
     let project_id = fields.project_id.flatten();
     let id = match kind.as_str() {

@@ -57,8 +57,12 @@ pub(crate) async fn show(identity: &Identity, ctx: &Ctx, policy: &str, id: &str,
     if kind == As::Project && ctx.project_id() == Some(id) {
         return found.ok_or_else(|| not_found(id));
     }
-    // A token for a domain shows that domain.
-    let own = matches!(&policy::principal(ctx)?.scope, Scope::Domain { id: domain, .. } if domain == id);
+    // A token for a domain, or for a project in it, shows that domain.
+    let own = match &policy::principal(ctx)?.scope {
+        Scope::Domain { id: domain, .. } => domain == id,
+        Scope::Project { domain_id, .. } => kind == As::Domain && domain_id == id,
+        _ => false,
+    };
     let sees = if own { Sees::Domain(id.to_owned()) } else { policy::sees(ctx, policy)? };
     in_reach(found, &sees, ProjectRow::owner, policy, || valid::not_found(kind.word(), id))
 }
@@ -298,13 +302,17 @@ pub(crate) async fn update(
     Ok(row)
 }
 
+/// A leaf of the tree; a domain as [`delete_domain`] does it.
 pub(crate) async fn delete(identity: &Identity, ctx: &Ctx, policy: &str, id: &str) -> Result<()> {
     let manages = policy::manages(ctx, policy)?;
     let pending = tx!(identity.db, "delete project", |tx| {
         let found = store::projects::get(tx, id).await?;
         let row = in_reach(found, &manages, ProjectRow::owner, policy, || not_found(id))?;
         if row.is_domain {
-            return Err(Error::forbidden("Cannot delete a project acting as a domain; delete the domain."));
+            return match manages {
+                Sees::All => remove_domain(identity, tx, &row).await,
+                Sees::Domain(_) => Err(forbidden(policy)),
+            };
         }
         valid::mutable("project", id, &row.options)?;
         if store::projects::has_children(tx, id).await? {
@@ -317,11 +325,11 @@ pub(crate) async fn delete(identity: &Identity, ctx: &Ctx, policy: &str, id: &st
         store::projects::delete(tx, id).await?;
         Ok(pending)
     })?;
+    identity.forget_directory();
     pending.apply(identity);
     Ok(())
 }
 
-/// With everything in it. Only a disabled one, so that nobody deletes a living domain by one wrong word.
 pub(crate) async fn delete_domain(identity: &Identity, ctx: &Ctx, policy: &str, id: &str) -> Result<()> {
     if policy::manages(ctx, policy)? != Sees::All {
         return Err(forbidden(policy));
@@ -329,31 +337,37 @@ pub(crate) async fn delete_domain(identity: &Identity, ctx: &Ctx, policy: &str, 
     let pending = tx!(identity.db, "delete domain", |tx| {
         let row = store::projects::get(tx, id).await?.filter(|row| row.is_domain);
         let row = row.ok_or_else(|| valid::not_found("domain", id))?;
-        if row.enabled {
-            return Err(Error::forbidden("Cannot delete a domain that is enabled, please disable it first."));
-        }
-        valid::mutable("domain", id, &row.options)?;
-        let mut pending = Pending::new();
-        pending.add(identity, tx, RevocationKind::Domain, id).await?;
-        for user_id in store::users::ids_of_domain(tx, id).await? {
-            pending.add(identity, tx, RevocationKind::User, &user_id).await?;
-            store::users::delete(tx, &user_id).await?;
-        }
-        for group_id in store::groups::ids_of_domain(tx, id).await? {
-            super::groups::revoke_members(identity, tx, &mut pending, &group_id).await?;
-            store::groups::delete(tx, &group_id).await?;
-        }
-        for project in store::projects::of_domain(tx, id).await? {
-            pending.add(identity, tx, RevocationKind::Project, &project.id).await?;
-            store::projects::delete(tx, &project.id).await?;
-        }
-        for role_id in store::roles::ids_of_domain(tx, id).await? {
-            store::roles::delete(tx, &role_id).await?;
-        }
-        store::projects::delete(tx, id).await?;
-        Ok(pending)
+        remove_domain(identity, tx, &row).await
     })?;
     identity.forget_directory();
     pending.apply(identity);
     Ok(())
+}
+
+/// With everything in it. Only a disabled one, so that nobody deletes a living domain by one wrong word.
+async fn remove_domain(identity: &Identity, tx: &mut Tx, row: &ProjectRow) -> Result<Pending> {
+    let id = row.id.as_str();
+    if row.enabled {
+        return Err(Error::forbidden("Cannot delete a domain that is enabled, please disable it first."));
+    }
+    valid::mutable("domain", id, &row.options)?;
+    let mut pending = Pending::new();
+    pending.add(identity, tx, RevocationKind::Domain, id).await?;
+    for user_id in store::users::ids_of_domain(tx, id).await? {
+        pending.add(identity, tx, RevocationKind::User, &user_id).await?;
+        store::users::delete(tx, &user_id).await?;
+    }
+    for group_id in store::groups::ids_of_domain(tx, id).await? {
+        super::groups::revoke_members(identity, tx, &mut pending, &group_id).await?;
+        store::groups::delete(tx, &group_id).await?;
+    }
+    for project in store::projects::of_domain(tx, id).await? {
+        pending.add(identity, tx, RevocationKind::Project, &project.id).await?;
+        store::projects::delete(tx, &project.id).await?;
+    }
+    for role_id in store::roles::ids_of_domain(tx, id).await? {
+        store::roles::delete(tx, &role_id).await?;
+    }
+    store::projects::delete(tx, id).await?;
+    Ok(pending)
 }

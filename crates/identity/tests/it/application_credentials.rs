@@ -95,11 +95,21 @@ async fn a_credential_gives_no_more_than_it_says() {
         let again = cloud.authenticate(token_auth(&from, Value::Null)).await.expect(201);
         assert_eq!(again["token"]["application_credential"]["id"], made["id"]);
         post(&from, json!({"name": "b"})).await.expect(403);
-        let body = json!({"credential": {"type": "cert", "blob": "x"}});
+        let body = json!({"credential": {"type": "cert", "blob": "x", "user_id": made["user_id"]}});
         cloud.call("POST", "/identity/v3/credentials", &from, body).await.expect(403);
-        let free = make(&cloud, &path, &token, json!({"name": "f", "unrestricted": true, "secret": "chosen"})).await;
+        // A role that came after the token, though not by a token that was to have less.
+        let late = cloud.make("roles", "role", json!({"name": "late"})).await;
+        let project = cloud.ids.demo_project_id.as_ref().unwrap();
+        let user = made["user_id"].as_str().unwrap();
+        cloud.grant(&format!("projects/{project}/users/{user}/roles/{late}")).await;
+        post(&token, json!({"name": "l", "roles": [{"id": late}]})).await.expect(201);
+        let fields = json!({
+            "name": "f", "unrestricted": true, "secret": "chosen", "roles": [{"name": "member"}]
+        });
+        let free = make(&cloud, &path, &token, fields).await;
         let free = cloud.authenticate(by_id(&free["id"], &json!("chosen"))).await.token();
         post(&free, json!({"name": "c"})).await.expect(201);
+        post(&free, json!({"name": "m", "roles": [{"id": late}]})).await.expect(400);
     }
 }
 

@@ -20,6 +20,7 @@ async fn credentials_live_sealed_and_die() {
         assert_eq!(made["credential"]["id"], id);
         post(ec2, &demo).await.expect(409);
         post(json!({"type": "ec2", "blob": blob, "user_id": user}), &demo).await.expect(400);
+        post(json!({"type": "cert", "blob": blob}), &demo).await.expect(400);
         post(json!({"type": "ec2", "blob": "x", "user_id": user, "project_id": project}), &demo).await.expect(400);
         let stored = umbel_db::read!(cloud.temp.db, "look", |tx| {
             let row = tx.fetch_one("SELECT content FROM credentials", umbel_db::args![]).await?;
@@ -31,7 +32,8 @@ async fn credentials_live_sealed_and_die() {
         let body = json!({"credential": {"blob": "{\"access\":\"a\",\"secret\":\"t\"}"}});
         cloud.call("PATCH", &path, &demo, body).await.expect(200);
         // Others' are neither seen nor told of.
-        let theirs = post(json!({"type": "cert", "blob": "x"}), &admin).await.expect(201);
+        let theirs =
+            post(json!({"type": "cert", "blob": "x", "user_id": cloud.ids.admin_user_id}), &admin).await.expect(201);
         let theirs = theirs["credential"]["id"].as_str().unwrap();
         for id in [theirs, "nothing"] {
             cloud.get(&format!("/identity/v3/credentials/{id}"), &demo).await.expect(403);

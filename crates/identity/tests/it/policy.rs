@@ -47,6 +47,7 @@ async fn a_member_sees_itself_only() {
         format!("users/{user}/application_credentials"),
         format!("users/{user}/access_rules"),
         format!("projects/{project}"),
+        "domains/default".to_owned(),
         format!("role_assignments?user.id={user}"),
         "credentials".to_owned(),
         "regions".to_owned(),
@@ -68,7 +69,8 @@ async fn a_member_sees_itself_only() {
         format!("projects/{}/tags", cloud.ids.admin_project_id),
         "projects/nothing".to_owned(),
         "domains".to_owned(),
-        "domains/default".to_owned(),
+        "domains/nothing".to_owned(),
+        "projects/default".to_owned(),
         "groups".to_owned(),
         "groups/nothing".to_owned(),
         "roles".to_owned(),
@@ -94,7 +96,7 @@ async fn a_member_changes_nothing() {
     let body = |path: &str| {
         let one = path.trim_start_matches("/v3/").split('/').next().unwrap_or("").trim_end_matches('s').to_owned();
         let one = if one == "policie" { "policy".to_owned() } else { one };
-        json!({ one: {"name": "x", "type": "t", "blob": "b"}, "tags": [], "credential": {"type": "t", "blob": "b"},
+        json!({ one: {"name": "x", "type": "t", "blob": "b"}, "tags": [], "credential": {"type": "t", "blob": "b", "user_id": "x"},
             "application_credential": {"name": "x"} })
     };
     let own = ["/v3/auth/tokens", "/v3/credentials"];

@@ -101,6 +101,11 @@ async fn domains_are_projects_of_their_own() {
         let body = json!({"project": {"name": "d2", "is_domain": true}});
         let made = cloud.call("POST", "/identity/v3/projects", &admin, body).await.expect(201);
         assert_eq!(made["project"]["domain_id"], Value::Null);
+        let path = format!("/identity/v3/projects/{}", made["project"]["id"].as_str().unwrap());
+        cloud.delete(&path, &admin).await.expect(403);
+        cloud.call("PATCH", &path, &admin, json!({"project": {"enabled": false}})).await.expect(200);
+        cloud.delete(&path, &admin).await.expect(204);
+        cloud.get(&path, &admin).await.expect(404);
         let explicit = "0123456789abcdef0123456789abcdef";
         let body = json!({"domain": {"name": "d3", "explicit_domain_id": explicit}});
         let made = cloud.call("POST", "/identity/v3/domains", &admin, body).await.expect(201);
