@@ -41,7 +41,7 @@ pub(super) fn regions(bytes: &[u8]) -> Outcome<Step> {
         let (Some(start), Some(length)) = (le64(entry, 16), le32(entry, 24)) else {
             break;
         };
-        if start < LEAST_REGION || start >= 1 << 56 || (length as usize) < LEAST_ITEM {
+        if !(LEAST_REGION..1 << 56).contains(&start) || (length as usize) < LEAST_ITEM {
             break;
         }
         return Ok(Step::Elsewhere(Reader::VhdxMetadata, start, (length as usize).min(MAX_WINDOW)));

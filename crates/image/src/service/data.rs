@@ -3,7 +3,8 @@
 //! An upload is a claim on the image (see [`Claim`]), persisted before the first byte reaches a pool, renewed while it
 //! runs, and given up or completed in one statement that names it. So whatever dies, and whenever: either the image is
 //! active and its disk is there, or the claim runs out and the next sweep takes the disk away and queues the image
-//! again. The transfer runs in a task of its own, so that a client that goes away does not take the clean-up with it.
+//! again. That holds for a dropped future too; requests that write are not dropped when their client goes, only their
+//! bodies fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use umbel_db::{read, tx};
 use umbel_driver::{ByteStream, Pool, WriteOptions};
 
 use super::intake::{self, Content, Intake, Limits, Outcome};
-use super::uploads::{Flow, Stop, StopOnDrop};
+use super::uploads::{self, Flow};
 use super::{Caller, Range};
 use crate::inspect::Inspector;
 use crate::model::{Claim, Data, HASH_ALGORITHM, ImageId, Place, Record, SNAPSHOT};
@@ -61,7 +62,7 @@ impl Images {
     /// # Errors
     /// 409 if it is not queued; 400 for content that is refused or incomplete; 413 over a limit or in a full pool; 410
     /// if the image was deleted meanwhile.
-    pub async fn upload(self: &Arc<Self>, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
+    pub async fn upload(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
         let (claim, record, most) = match self.claim(ctx, id, &how).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -78,14 +79,11 @@ impl Images {
             format: record.meta.disk_format,
             pool,
             announced: how.size,
-            flow: flow.clone(),
+            flow,
             outcome: intake.outcome(),
             started: self.clock.now(),
         };
-        let _stop = StopOnDrop(flow);
-        let service = self.clone();
-        let task = tokio::spawn(async move { service.receive(upload, intake.into_stream()).await });
-        task.await.map_err(|error| Error::internal(error).because("an upload's task"))?
+        self.receive(upload, intake.into_stream()).await
     }
 
     /// The claim, the image, and how many bytes it may have.
@@ -136,7 +134,10 @@ impl Images {
         let rest = upload.outcome.lock().rest.take();
         if let Err(error) = &result {
             tracing::info!(image = %id, cause = error.cause(), "an upload failed: {error}");
-            intake::drain(rest).await;
+            // Nobody reads the answer of one who was silent for too long.
+            if !error.is(Kind::Timeout) {
+                intake::drain(rest).await;
+            }
         }
         result
     }
@@ -179,14 +180,14 @@ impl Images {
             let next = now.plus(self.config.upload_lease());
             match tx!(self.db, "renew upload", |tx| claims::renew(tx, &upload.claim, next, noted).await) {
                 Ok(true) => until = next,
-                Ok(false) => upload.flow.stop(Stop::Lost),
+                Ok(false) => upload.flow.lose(),
                 Err(error) if now >= until => {
                     tracing::warn!(image = %upload.claim.image, cause = error.cause(), "an upload lost its claim");
-                    upload.flow.stop(Stop::Lost);
+                    upload.flow.lose();
                 }
                 Err(_) => {}
             }
-            if upload.flow.stopped().is_some() {
+            if upload.flow.is_lost() {
                 std::future::pending::<()>().await;
             }
         }
@@ -218,7 +219,7 @@ impl Images {
             }
             Ok(false) => {
                 self.settle_lost(claim, &*upload.pool).await;
-                Err(Stop::Lost.error())
+                Err(uploads::lost())
             }
             Err(error) => {
                 self.give_up(claim, &*upload.pool).await;

@@ -41,7 +41,7 @@ impl Images {
             }
             rows::set_status(tx, &record, ImageStatus::PendingDelete, now).await
         })?;
-        self.uploads.stop(id);
+        self.uploads.lose(id);
         let service = self.clone();
         let rest = tokio::spawn(async move { service.finish_deletion(id).await });
         let _ = tokio::time::timeout(WAIT, rest).await;
@@ -130,6 +130,12 @@ impl Images {
                 false
             }
         }
+    }
+
+    /// Takes all uploads that the database knows for dead, without waiting for their claims to run out; how many there
+    /// were. For the start of a process that is its database's only user: whoever held them is gone.
+    pub async fn take_over(&self) -> Result<u64> {
+        tx!(self.db, "take over uploads", |tx| claims::expire_all(tx).await)
     }
 
     /// Sweeps at once and then periodically, until `shutdown` is ready.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::ByteStream;
 
-use super::uploads::Flow;
+use super::uploads::{self, Flow};
 use crate::inspect::{Facts, Inspector};
 
 /// Chunks that may wait for the hashing thread. HTTP's are at most some hundred KiB each.
@@ -134,7 +134,7 @@ impl Intake {
         loop {
             let item = tokio::select! {
                 biased;
-                reason = self.flow.until_stopped() => return Err(reason.error()),
+                () = self.flow.until_lost() => return Err(uploads::lost()),
                 item = tokio::time::timeout(self.limits.idle, body.next()) => item,
             };
             match item {
@@ -146,10 +146,6 @@ impl Intake {
     }
 
     async fn end(&mut self) -> Result<()> {
-        // A connection that is dropped can look like one whose body has ended; its request goes first.
-        if let Some(reason) = self.flow.stopped() {
-            return Err(reason.error());
-        }
         if self.limits.announced.is_some_and(|announced| self.received < announced) {
             return Err(Error::bad_request("The request body ended before it was complete."));
         }

@@ -9,67 +9,34 @@ use umbel_core::{Error, Kind};
 
 use crate::model::ImageId;
 
-/// Why an upload ends before its data do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// The request was dropped: the client is gone, or the server goes.
-    Abandoned,
-    /// The image was deleted, or another took the upload for dead.
-    Lost,
-}
-
 /// One upload, seen from outside.
 pub(crate) struct Flow {
     pub received: watch::Sender<u64>,
-    stop: watch::Sender<Option<Stop>>,
+    /// The image was deleted, or another took the upload for dead: nothing more may be written.
+    lost: watch::Sender<bool>,
 }
 
 impl Flow {
     pub fn new() -> Arc<Self> {
-        Arc::new(Flow { received: watch::Sender::new(0), stop: watch::Sender::new(None) })
+        Arc::new(Flow { received: watch::Sender::new(0), lost: watch::Sender::new(false) })
     }
 
-    /// The first reason counts.
-    pub fn stop(&self, reason: Stop) {
-        self.stop.send_if_modified(|stop| match stop {
-            Some(_) => false,
-            None => {
-                *stop = Some(reason);
-                true
-            }
-        });
+    pub fn lose(&self) {
+        self.lost.send_replace(true);
     }
 
-    pub fn stopped(&self) -> Option<Stop> {
-        *self.stop.borrow()
+    pub fn is_lost(&self) -> bool {
+        *self.lost.borrow()
     }
 
-    pub async fn until_stopped(&self) -> Stop {
-        let mut stop = self.stop.subscribe();
-        let reason = stop.wait_for(|stop| stop.is_some()).await.map(|stop| *stop);
-        // The sender is ours, so waiting ends with a reason.
-        reason.ok().flatten().unwrap_or(Stop::Lost)
+    pub async fn until_lost(&self) {
+        // The sender is ours, so waiting ends with the truth.
+        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
     }
 }
 
-impl Stop {
-    pub fn error(self) -> Error {
-        match self {
-            Stop::Abandoned => Error::bad_request("The request body ended before it was complete."),
-            Stop::Lost => {
-                Error::new(Kind::Gone, "The image could not be found after upload. It may have been deleted meanwhile.")
-            }
-        }
-    }
-}
-
-/// Stops the upload when the request is dropped; after the upload's end that means nothing.
-pub(crate) struct StopOnDrop(pub Arc<Flow>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop(Stop::Abandoned);
-    }
+pub(crate) fn lost() -> Error {
+    Error::new(Kind::Gone, "The image could not be found after upload. It may have been deleted meanwhile.")
 }
 
 #[derive(Default)]
@@ -90,10 +57,10 @@ impl Uploads {
         }
     }
 
-    pub fn stop(&self, id: ImageId) {
+    pub fn lose(&self, id: ImageId) {
         let flow = self.running.lock().get(&id).cloned();
         if let Some(flow) = flow {
-            flow.stop(Stop::Lost);
+            flow.lose();
         }
     }
 

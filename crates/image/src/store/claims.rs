@@ -3,7 +3,7 @@
 use umbel_core::{Result, Timestamp};
 use umbel_db::{Tx, args};
 
-use super::{Image, images, parts};
+use super::{Image, parts};
 use crate::model::{Claim, Data, Place, Record};
 
 /// From `queued` to `saving`.
@@ -66,6 +66,11 @@ pub async fn expire(tx: &mut Tx<Image>, claim: &Claim) -> Result<()> {
     Ok(())
 }
 
+/// Lets all claims run out now; how many there were.
+pub async fn expire_all(tx: &mut Tx<Image>) -> Result<u64> {
+    tx.execute("UPDATE images SET upload_expires_at = 0 WHERE upload_token IS NOT NULL", args![]).await
+}
+
 /// Claims whose holder was not heard of in time, of images that are still there.
 pub async fn expired(tx: &mut Tx<Image>, now: Timestamp) -> Result<Vec<Claim>> {
     let sql = "SELECT id, upload_token, upload_store, upload_expires_at FROM images \
@@ -89,9 +94,4 @@ pub async fn take_over(tx: &mut Tx<Image>, old: &Claim, new: &Claim, now: Timest
         WHERE id = ? AND upload_token = ? AND upload_expires_at <= ?";
     let values = args![&new.token, new.expires_at, old.image, &old.token, now];
     Ok(tx.execute(sql, values).await? > 0)
-}
-
-/// What has become of an image whose claim was lost.
-pub async fn after_loss(tx: &mut Tx<Image>, claim: &Claim) -> Result<Option<Record>> {
-    images::get_any(tx, claim.image).await
 }

@@ -8,6 +8,8 @@ mod parts;
 
 use umbel_db::{Migration, Schema};
 
+pub use crate::model::{Claim, Data, ImageId, Meta, Place, Record};
+
 /// The image service's database.
 pub struct Image;
 

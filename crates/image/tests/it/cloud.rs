@@ -1,0 +1,273 @@
+//! An image service in this process, and a client for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use umbel_auth::{Signer, SigningKey, Verifier};
+use umbel_core::{Clock, ManualClock, Principal, Rng, Scope, SeededRng, SystemRng, Timestamp};
+use umbel_db::Engine;
+use umbel_db::testing::{TempDb, open};
+use umbel_driver::{Mode, Pool, SimulatedPool, Simulation};
+use umbel_http::{App, Body, Router, oneshot};
+use umbel_image::{Config, Image, Images, Store, service};
+
+pub struct Cloud {
+    pub images: Arc<Images>,
+    pub world: Arc<Simulation>,
+    pub pool: Arc<dyn Pool>,
+    pub second: Arc<dyn Pool>,
+    pub clock: Arc<ManualClock>,
+    pub router: Router,
+    pub temp: TempDb<Image>,
+    signer: Signer,
+    config: Config,
+}
+
+/// A reply, read whole.
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub bytes: Bytes,
+}
+
+impl Answer {
+    /// Panics with the body unless the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
+        serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
+    }
+
+    /// As [`Answer::expect`], and the fault's message contains these words.
+    #[track_caller]
+    pub fn refused(self, status: u16, words: &str) {
+        let body = self.expect(status);
+        let message = body["message"].as_str().unwrap_or_default();
+        assert!(message.contains(words), "'{message}' lacks '{words}'");
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Cloud {
+    pub async fn new() -> Cloud {
+        Cloud::with(Engine::Sqlite, Config::default()).await
+    }
+
+    pub async fn on(engine: Engine) -> Cloud {
+        Cloud::with(engine, Config::default()).await
+    }
+
+    pub async fn with(engine: Engine, config: Config) -> Cloud {
+        let world = Simulation::new(Mode::default());
+        let pools = ["fast", "slow"].map(|name| Arc::new(SimulatedPool::new(&world, name)) as Arc<dyn Pool>);
+        Cloud::over(open(engine).await, config, world, pools).await
+    }
+
+    pub async fn over(temp: TempDb<Image>, config: Config, world: Arc<Simulation>, pools: [Arc<dyn Pool>; 2]) -> Cloud {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_795_000_000)));
+        let seed = SigningKey::generate(&SeededRng::new(5));
+        let signer = Signer::new(SigningKey::from_seed(&seed).unwrap());
+        let [pool, second] = pools;
+        let (images, router) = process(&temp, &pool, &second, &clock, &signer, &config);
+        Cloud { images, world, pool, second, clock, router, temp, signer, config }
+    }
+
+    /// Another process of the same role on the same database and pools.
+    pub fn another(&self) -> (Arc<Images>, Router) {
+        process(&self.temp, &self.pool, &self.second, &self.clock, &self.signer, &self.config)
+    }
+
+    pub fn tick(&self) {
+        self.clock.advance(Duration::from_secs(1));
+    }
+
+    /// A token with these roles in this project.
+    pub fn token(&self, project: &str, roles: &[&str]) -> String {
+        let scope = Scope::Project {
+            id: project.to_owned(),
+            name: project.to_owned(),
+            domain_id: "default".to_owned(),
+            domain_name: "Default".to_owned(),
+        };
+        let principal = Principal {
+            user_id: format!("user-of-{project}"),
+            user_name: "user".to_owned(),
+            user_domain_id: "default".to_owned(),
+            user_domain_name: "Default".to_owned(),
+            scope,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            audit_ids: vec!["audit".to_owned()],
+            methods: vec!["password".to_owned()],
+            issued_at: self.clock.now(),
+            expires_at: self.clock.now().plus(Duration::from_secs(86_400)),
+            application_credential: None,
+        };
+        self.signer.sign(&principal).unwrap()
+    }
+
+    pub fn member(&self, project: &str) -> String {
+        self.token(project, &["member", "reader"])
+    }
+
+    pub fn admin(&self) -> String {
+        self.token("ops", &["admin", "member", "reader"])
+    }
+
+    pub fn service(&self) -> String {
+        self.token("service", &["service"])
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+        send(&self.router, method, path, headers, body).await
+    }
+
+    /// With a JSON body, unless it is null.
+    pub async fn call(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+        let (kind, body) = match body {
+            Value::Null => ("", Body::empty()),
+            body => ("application/json", Body::from(body.to_string())),
+        };
+        self.send(method, path, &[("x-auth-token", token), ("content-type", kind)], body).await
+    }
+
+    pub async fn get(&self, token: &str, path: &str) -> Answer {
+        self.call(token, "GET", path, Value::Null).await
+    }
+
+    pub async fn delete(&self, token: &str, path: &str) -> Answer {
+        self.call(token, "DELETE", path, Value::Null).await
+    }
+
+    pub async fn patch(&self, token: &str, id: &str, changes: Value) -> Answer {
+        let kind = "application/openstack-images-v2.1-json-patch";
+        let headers = [("x-auth-token", token), ("content-type", kind)];
+        self.send("PATCH", &image(id), &headers, Body::from(changes.to_string())).await
+    }
+
+    /// Creates an image of these attributes; its id.
+    pub async fn create(&self, token: &str, body: Value) -> String {
+        let answer = self.call(token, "POST", "/image/v2/images", body).await;
+        answer.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A bare image of this format, without data.
+    pub async fn queued(&self, token: &str, format: &str) -> String {
+        self.create(token, json!({"name": "i", "disk_format": format, "container_format": "bare"})).await
+    }
+
+    /// A raw image with these bytes.
+    pub async fn active(&self, token: &str, bytes: &[u8]) -> String {
+        let id = self.queued(token, "raw").await;
+        self.upload(token, &id, bytes).await.expect(204);
+        id
+    }
+
+    pub async fn upload(&self, token: &str, id: &str, bytes: &[u8]) -> Answer {
+        self.upload_with(token, id, &[], Body::from(bytes.to_vec())).await
+    }
+
+    pub async fn upload_with(&self, token: &str, id: &str, more: &[(&str, &str)], body: Body) -> Answer {
+        let mut headers = vec![("x-auth-token", token), ("content-type", "application/octet-stream")];
+        headers.extend_from_slice(more);
+        self.send("PUT", &file(id), &headers, body).await
+    }
+
+    pub async fn show(&self, id: &str) -> Value {
+        self.get(&self.admin(), &image(id)).await.expect(200)
+    }
+
+    /// Everything that both pools show.
+    pub async fn disks(&self) -> Vec<String> {
+        let mut all = self.pool.list().await.unwrap();
+        all.extend(self.second.list().await.unwrap());
+        all.sort();
+        all
+    }
+}
+
+fn process(
+    temp: &TempDb<Image>,
+    pool: &Arc<dyn Pool>,
+    second: &Arc<dyn Pool>,
+    clock: &Arc<ManualClock>,
+    signer: &Signer,
+    config: &Config,
+) -> (Arc<Images>, Router) {
+    let stores = vec![
+        Store { name: "fast".to_owned(), pool: pool.clone(), default: true },
+        Store { name: "slow".to_owned(), pool: second.clone(), default: false },
+    ];
+    let rng = Arc::new(SystemRng::new());
+    let images = Images::new(temp.db.clone(), stores, clock.clone(), rng.clone(), config.clone()).unwrap();
+    let images = Arc::new(images);
+    let verifier = Arc::new(Verifier::new(vec![signer.public()], Arc::default(), clock.clone()));
+    let router = App { verifier, rng }.router(vec![service(images.clone())]);
+    (images, router)
+}
+
+pub async fn send(router: &Router, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+    let mut request = http::Request::builder().method(method).uri(path).header("host", "cloud:1");
+    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+        request = request.header(*name, *value);
+    }
+    let response = oneshot(router, request.body(body).unwrap()).await;
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, bytes }
+}
+
+pub fn image(id: &str) -> String {
+    format!("/image/v2/images/{id}")
+}
+
+pub fn file(id: &str) -> String {
+    format!("/image/v2/images/{id}/file")
+}
+
+/// Ids of a list's images, in order.
+pub fn ids(list: &Value) -> Vec<String> {
+    list["images"].as_array().unwrap().iter().map(|image| image["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Bytes that repeat nowhere.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    SeededRng::new(seed).fill(&mut bytes);
+    bytes
+}
+
+/// A body of these pieces, which then does what the last item says.
+pub fn body(pieces: Vec<Result<Bytes, std::io::Error>>) -> Body {
+    Body::from_stream(stream::iter(pieces))
+}
+
+/// A body whose pieces come when the test sends them.
+pub fn fed() -> (tokio::sync::mpsc::UnboundedSender<Bytes>, Body) {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    (sender, Body::from_stream(received(receiver)))
+}
+
+fn received(
+    receiver: tokio::sync::mpsc::UnboundedReceiver<Bytes>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).map(Ok)
+}
+
+/// Asks `what` again until it says yes.
+pub async fn eventually(promise: &str, what: impl AsyncFn() -> bool) {
+    let asked = async {
+        while !what().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(60), asked).await.is_err() {
+        panic!("{promise}: not within 60 seconds");
+    }
+}

@@ -1,0 +1,16 @@
+//! The service through its router, over real databases and pools. What touches tables runs on all three engines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cloud;
+mod crash;
+mod discovery;
+mod downloads;
+mod hostile;
+mod images;
+mod listing;
+mod locations;
+mod members;
+mod patches;
+mod store;
+mod tenancy;
+mod uploads;
