@@ -32,6 +32,7 @@ pub(crate) struct Parts {
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub config: Arc<ConductorConfig>,
+    started: Timestamp,
     conductors: RwLock<HashMap<CellId, Arc<CellConductor>>>,
     /// From the choice of a cell to the claim in it: the host, and when the choice began.
     pub chosen: Mutex<HashMap<ServerId, (Placement, Timestamp)>>,
@@ -54,6 +55,7 @@ impl Conductor {
             clock: clock.clone(),
             rng: rng.clone(),
             config: config.clone(),
+            started: clock.now(),
             conductors: RwLock::default(),
             chosen: Mutex::default(),
         });
@@ -139,6 +141,11 @@ impl Parts {
 
     pub fn cells_with_hosts(&self) -> Vec<Arc<CellConductor>> {
         self.conductors.read().values().cloned().collect()
+    }
+
+    /// Whether this process is so new that hosts may not have spoken yet.
+    pub fn is_settling(&self) -> bool {
+        self.clock.now() < self.started.plus(self.config.settle)
     }
 
     pub fn forget_old_choices(&self) {

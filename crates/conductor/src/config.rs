@@ -16,6 +16,9 @@ pub struct ConductorConfig {
     pub tries: usize,
     /// A host that was not heard of for so long gets no new servers.
     pub down_after: Duration,
+    /// After its start a conductor gives hosts that it has not heard of yet so long before it takes them for down: all of
+    /// them connect anew, and servers whose making was interrupted are not to fail for that.
+    pub settle: Duration,
     /// How old the scheduler's view of a cell may be. What this conductor itself places is in it at once.
     pub view_age: Duration,
     /// Between two looks for servers that are not as they should be.
@@ -55,6 +58,7 @@ impl Default for ConductorConfig {
             config_drives: ConfigDrives::default(),
             tries: 3,
             down_after: Duration::from_secs(30),
+            settle: Duration::from_secs(15),
             view_age: Duration::from_secs(2),
             sweep: Duration::from_secs(2),
             quiet: Duration::from_secs(3),

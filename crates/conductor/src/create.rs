@@ -170,7 +170,10 @@ impl ServerCreate {
             }
         }
         let Some((cell, placement)) = best else {
-            return Err(no_host(&funnel));
+            return match self.0.is_settling() && funnel.waits_for_hosts() {
+                true => Ok(Next::Wait(PAUSE)),
+                false => Err(no_host(&funnel)),
+            };
         };
         state.cell = Some(cell.id());
         self.0.chosen.lock().insert(id, (placement, started));
@@ -288,7 +291,8 @@ impl ServerCreate {
             return Ok(Next::Wait(PAUSE));
         };
         let patient_until = server.state.updated_at.plus(self.0.config.down_after);
-        if self.0.clock.now() < patient_until || cell.is_up(&host.name).await? {
+        let patient = self.0.clock.now() < patient_until || self.0.is_settling();
+        if patient || cell.is_up(&host.name).await? {
             return Ok(Next::Wait(PAUSE));
         }
         cell.fail(server.id, &format!("Host '{}' went away while it made the server.", host.name)).await?;

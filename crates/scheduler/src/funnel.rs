@@ -33,6 +33,11 @@ impl Funnel {
         self.stages.last().map_or(self.hosts, |stage| stage.left)
     }
 
+    /// Whether there are hosts that are not up, or none at all: then the answer may be another one soon.
+    pub fn waits_for_hosts(&self) -> bool {
+        self.hosts == 0 || self.stages.first().is_some_and(|up| up.left < self.hosts)
+    }
+
     /// `1000 hosts -> 998 up -> 412 RAM -> 0 tier=ssd`: only what took hosts away, up to the last one.
     pub fn path(&self) -> String {
         let mut text = match self.hosts {

@@ -58,3 +58,26 @@ async fn heartbeats_are_written_down() {
     let first = seen().await;
     until("a later beat", async || (seen().await > first).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_new_conductor_waits_for_hosts_to_speak() {
+    let mut world = World::new().await;
+    world.config.settle = Duration::from_secs(20);
+    world.config.down_after = Duration::from_millis(200);
+    let conducting = world.conductor().await;
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    let agent = world.agent("h1");
+    world.status(id, Status::Active).await;
+
+    // The host is known by now, and not heard of by the next conductor.
+    agent.stop().await;
+    let cell = conducting.conductor.cell(crate::world::CELL).unwrap();
+    until("the host is down", async || (cell.hosts_up() == 0).then_some(())).await;
+    conducting.stop().await;
+    let conducting = world.conductor().await;
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    let _agent = world.agent("h1");
+    world.status(id, Status::Active).await;
+}

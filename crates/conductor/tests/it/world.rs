@@ -86,6 +86,7 @@ impl World {
             quiet: Duration::from_millis(50),
             reconcile: Duration::from_millis(100),
             reserved_memory_mib: 0,
+            settle: Duration::ZERO,
             runner,
             ..ConductorConfig::default()
         };

@@ -132,6 +132,7 @@ fn each_filter_takes_its_hosts_away() {
 fn no_hosts_at_all() {
     let funnel = Scheduler::default().choose(&[], &request(), &SeededRng::new(1)).unwrap_err();
     assert_eq!(funnel.to_string(), "No valid host was found. 0 hosts");
+    assert!(funnel.waits_for_hosts());
 }
 
 #[test]
@@ -144,6 +145,7 @@ fn funnels_of_cells_add_up() {
     funnel.add(all(hosts(3)).unwrap_err());
     funnel.add(all(hosts(1)).unwrap_err());
     assert_eq!(funnel.to_string(), "No valid host was found. 4 hosts -> 2 up -> 0 RAM");
+    assert!(funnel.waits_for_hosts());
     let text = serde_json::to_string(&funnel).unwrap();
     assert_eq!(serde_json::from_str::<umbel_scheduler::Funnel>(&text).unwrap(), funnel);
 }
