@@ -114,7 +114,7 @@ impl Agent {
             (Target::Off, Some(Power::Shutdown | Power::Crashed)) => Ok(()),
             (Target::Off, None) => {
                 let _slot = self.slots.acquire().await.map_err(Error::internal)?;
-                self.make_disks(id, domain, false, start.cancel, steps).await
+                self.make_disks(domain, false, start.cancel, steps).await
             }
         }
     }
@@ -133,7 +133,7 @@ impl Agent {
         let _slot = self.slots.acquire().await.map_err(Error::internal)?;
         let id = start.server_id;
         let defined = self.hypervisor.state(id).await?.is_some();
-        self.make_disks(id, start.domain, defined, start.cancel, steps).await?;
+        self.make_disks(start.domain, defined, start.cancel, steps).await?;
         if start.cancel.is_cancelled() {
             return Err(overtaken());
         }

@@ -4,11 +4,17 @@ use tokio_util::sync::CancellationToken;
 use umbel_bus::{ConfigDrive, Disk, DiskSource, Domain, ImageSource, Step};
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::{Location, Pool, WriteOptions};
-use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::config::HostPool;
 use crate::steps::Steps;
+
+/// How disks are made.
+struct Make<'a> {
+    /// The guest has never run: what bears its disks' names is what an attempt left.
+    anew: bool,
+    cancel: &'a CancellationToken,
+}
 
 impl Agent {
     pub(crate) fn pool(&self, name: &str) -> Result<&HostPool> {
@@ -16,67 +22,66 @@ impl Agent {
         pool.ok_or_else(|| Error::not_found(format!("Host '{}' has no pool '{name}'.", self.config.host)))
     }
 
-    /// Makes what is missing. `defined`: the hypervisor knows the guest, so its disks were whole when it was started.
+    /// Makes what is missing, side by side. `defined`: the hypervisor knows the guest, so its disks were whole when it
+    /// was started.
     pub(crate) async fn make_disks(
         &self,
-        server_id: Uuid,
         domain: &Domain,
         defined: bool,
         cancel: &CancellationToken,
         steps: &mut Steps,
     ) -> Result<()> {
-        let anew = domain.first_start && !defined;
-        for disk in &domain.disks {
-            let pool = self.pool(&disk.at.pool)?;
-            if !self.is_there(&*pool.pool, disk, anew).await? {
-                self.make_disk(pool, disk, cancel, steps).await.map_err(|error| {
-                    error.because(format!("disk {} of server {server_id} in pool {}", disk.at.name, disk.at.pool))
-                })?;
+        let make = Make { anew: domain.first_start && !defined, cancel };
+        let disks = domain.disks.iter().map(|disk| self.disk(disk, &make));
+        let drive = async {
+            match &domain.config_drive {
+                Some(drive) => self.drive(drive, &make).await,
+                None => (Ok(()), None),
             }
-        }
-        match &domain.config_drive {
-            Some(drive) => self.make_config_drive(drive, anew, steps).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the disk exists and is whole. What is not whole is taken away or mended.
-    async fn is_there(&self, pool: &dyn Pool, disk: &Disk, anew: bool) -> Result<bool> {
-        let name = &disk.at.name;
-        let Some(info) = pool.stat(name).await? else {
-            return Ok(false);
         };
-        let from_image = matches!(disk.source, DiskSource::Image(_));
-        if anew && from_image && info.parent.is_none() {
-            // An import is many writes, and a process that was killed in the midst of them leaves a disk with a name
-            // and a size but not all its bytes. The guest has never run, so nothing of it can be lost.
-            remove(pool, name).await?;
-            return Ok(false);
-        }
-        if info.size < disk.size_bytes {
-            // Cloned, and the process was killed before the disk was grown.
-            pool.resize(name, disk.size_bytes).await?;
-        }
-        Ok(true)
+        // All of them end, also when one fails: what is dropped in the midst could go on behind the removal that follows.
+        let (made, drive) = futures_util::future::join(futures_util::future::join_all(disks), drive).await;
+        let (outcomes, taken): (Vec<_>, Vec<_>) = made.into_iter().chain([drive]).unzip();
+        taken.into_iter().flatten().for_each(|taken| steps.absorb(taken));
+        outcomes.into_iter().collect()
     }
 
-    async fn make_disk(
-        &self,
-        pool: &HostPool,
-        disk: &Disk,
-        cancel: &CancellationToken,
-        steps: &mut Steps,
-    ) -> Result<()> {
+    async fn disk(&self, disk: &Disk, make: &Make<'_>) -> (Result<()>, Option<Steps>) {
+        let mut steps = Steps::new(&self.clock);
+        let outcome = async {
+            let pool = self.pool(&disk.at.pool)?;
+            let from_image = matches!(disk.source, DiskSource::Image(_));
+            if !make.anew && is_there(&*pool.pool, &disk.at.name, disk.size_bytes).await? {
+                return Ok(());
+            }
+            match self.make_disk(pool, disk, make, &mut steps).await {
+                // What an earlier attempt left: whole, if that can be told, else it is taken away.
+                Err(error) if error.is(Kind::Conflict) && make.anew => {
+                    if is_whole(&*pool.pool, disk, from_image).await? {
+                        return Ok(());
+                    }
+                    self.make_disk(pool, disk, make, &mut steps).await
+                }
+                outcome => outcome,
+            }
+        };
+        let outcome = outcome
+            .await
+            .map_err(|error: Error| error.because(format!("disk {} in pool {}", disk.at.name, disk.at.pool)));
+        (outcome, Some(steps))
+    }
+
+    async fn make_disk(&self, pool: &HostPool, disk: &Disk, make: &Make<'_>, steps: &mut Steps) -> Result<()> {
         let (name, to) = (&disk.at.name, &*pool.pool);
         let DiskSource::Image(image) = &disk.source else {
             let detail = format!("{} bytes in pool {}", disk.size_bytes, disk.at.pool);
-            return steps.run(Step::DiskCreate, detail, made(to, name, to.create(name, disk.size_bytes))).await;
+            return steps.run_unless_there(Step::DiskCreate, detail, to.create(name, disk.size_bytes)).await;
         };
         let why = match self.parent(to, image).await {
             Ok(parent) => {
                 let detail = format!("clone of {parent} in pool {}", disk.at.pool);
-                let cloned = made(to, name, to.clone_disk(&parent, name, disk.size_bytes));
-                match steps.run(Step::DiskClone, detail, cloned).await {
+                let cloned = to.clone_disk(&parent, name, disk.size_bytes);
+                match steps.run_unless_there(Step::DiskClone, detail, cloned).await {
                     // The parent went between the look and the clone; the image service may still have the bytes.
                     Err(error) if error.is(Kind::NotFound) => error.message().to_owned(),
                     outcome => return outcome,
@@ -87,9 +92,9 @@ impl Agent {
         let detail = format!("imported into pool {}: {why}", disk.at.pool);
         let import = async {
             let _turn = self.imports.acquire().await.map_err(Error::internal)?;
-            self.import(to, disk, image, cancel).await
+            self.import(to, disk, image, make.cancel).await
         };
-        steps.run(Step::DiskImport, detail, import).await
+        steps.run_unless_there(Step::DiskImport, detail, import).await
     }
 
     /// The place to clone from, or why there is none, in words for the server's owner.
@@ -110,32 +115,56 @@ impl Agent {
         Err(why.unwrap_or_else(|| "the image service names no place to clone from".to_owned()))
     }
 
-    async fn make_config_drive(&self, drive: &ConfigDrive, anew: bool, steps: &mut Steps) -> Result<()> {
-        let pool = &*self.pool(&drive.at.pool)?.pool;
-        let name = &drive.at.name;
-        if pool.stat(name).await?.is_some() {
-            if !anew {
+    async fn drive(&self, drive: &ConfigDrive, make: &Make<'_>) -> (Result<()>, Option<Steps>) {
+        let mut steps = Steps::new(&self.clock);
+        let outcome = async {
+            let pool = &*self.pool(&drive.at.pool)?.pool;
+            if !make.anew && is_there(pool, &drive.at.name, 0).await? {
                 return Ok(());
             }
-            remove(pool, name).await?;
-        }
-        let image = crate::report::iso(drive);
-        let detail = format!("{} files in pool {}", drive.files.len(), drive.at.pool);
-        let options = WriteOptions { size: Some(image.len() as u64), ..WriteOptions::default() };
-        let data = futures_util::stream::iter([Ok(image.into())]);
-        let write = async { pool.write(name, Box::pin(data), options).await.map(drop) };
-        steps.run(Step::ConfigDrive, detail, made(pool, name, write)).await
+            match write_drive(pool, drive, &mut steps).await {
+                // Cheaper written again than compared.
+                Err(error) if error.is(Kind::Conflict) && make.anew => {
+                    pool.remove(&drive.at.name).await?;
+                    write_drive(pool, drive, &mut steps).await
+                }
+                outcome => outcome,
+            }
+        };
+        (outcome.await, Some(steps))
     }
 }
 
-/// A disk that is there now was made by an earlier attempt whose answer was lost.
-async fn made(pool: &dyn Pool, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
-    match work.await {
-        Err(error) if error.is(Kind::Conflict) && pool.stat(name).await?.is_some() => Ok(()),
-        outcome => outcome,
-    }
+async fn write_drive(pool: &dyn Pool, drive: &ConfigDrive, steps: &mut Steps) -> Result<()> {
+    let image = crate::report::iso(drive);
+    let detail = format!("{} files in pool {}", drive.files.len(), drive.at.pool);
+    let options = WriteOptions { size: Some(image.len() as u64), ..WriteOptions::default() };
+    let data = futures_util::stream::iter([Ok(image.into())]);
+    let write = async { pool.write(&drive.at.name, Box::pin(data), options).await.map(drop) };
+    steps.run_unless_there(Step::ConfigDrive, detail, write).await
 }
 
-async fn remove(pool: &dyn Pool, name: &str) -> Result<()> {
-    pool.remove(name).await.map(drop)
+/// Whether the disk exists. One that is too small was cloned, and the process killed before it was grown.
+async fn is_there(pool: &dyn Pool, name: &str, size: u64) -> Result<bool> {
+    let Some(info) = pool.stat(name).await? else {
+        return Ok(false);
+    };
+    if info.size < size {
+        pool.resize(name, size).await?;
+    }
+    Ok(true)
+}
+
+/// Whether a disk of a server that has never run is all that it should be; if that cannot be told, it is removed.
+///
+/// An import is many writes, and a process that was killed in the midst of them leaves a disk with a name and a size but
+/// not all its bytes. The guest has never run, so nothing of it can be lost.
+async fn is_whole(pool: &dyn Pool, disk: &Disk, from_image: bool) -> Result<bool> {
+    let name = &disk.at.name;
+    let cloned = pool.stat(name).await?.is_some_and(|info| info.parent.is_some());
+    if from_image && !cloned {
+        pool.remove(name).await?;
+        return Ok(false);
+    }
+    is_there(pool, name, disk.size_bytes).await
 }

@@ -70,7 +70,7 @@ async fn what_cannot_be_is_a_fault_and_the_next_wish_is_served() {
             let observed = world.cell.done(id).await;
             let told = observed.fault.unwrap_or_default();
             assert!(told.contains(fault), "{name}: {told}");
-            assert!(observed.steps.last().is_none_or(|step| !step.ok), "{name}");
+            assert!(observed.steps.is_empty() || observed.steps.iter().any(|step| !step.ok), "{name}");
         }
     };
     check("no such pool", present(domain(id, "nvme", DiskSource::Blank)), "Host 'host1' has no pool 'nvme'.").await;
