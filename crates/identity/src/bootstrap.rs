@@ -4,8 +4,8 @@
 
 use umbel_api::identity::Extra;
 use umbel_auth::RevocationKind;
-use umbel_core::{AppCredential, Error, Generation, Principal, Result, Scope};
-use umbel_db::tx;
+use umbel_core::{Error, Generation, Kind, Principal, Result, Scope};
+use umbel_db::{read, tx};
 
 use crate::passwords::Verdict;
 use crate::revoke::Pending;
@@ -92,6 +92,14 @@ struct Wanted<'a> {
 
 impl Identity {
     pub async fn bootstrap(&self, spec: &BootstrapSpec) -> Result<Bootstrapped> {
+        match self.bootstrap_once(spec).await {
+            // Another process made the same at the same moment; now it stands.
+            Err(error) if error.is(Kind::Conflict) => self.bootstrap_once(spec).await,
+            done => done,
+        }
+    }
+
+    async fn bootstrap_once(&self, spec: &BootstrapSpec) -> Result<Bootstrapped> {
         let demo = spec.demo.as_ref().map(|demo| demo.password.as_str());
         let admin = self.wanted("admin", Some(&spec.admin_password)).await?;
         let service = self.wanted(SERVICE, spec.service_password.as_deref()).await?;
@@ -136,7 +144,7 @@ impl Identity {
 
     /// A token of the user `service` on the project `service`, for this process's own calls to other services.
     pub async fn service_token(&self) -> Result<String> {
-        let found = tx!(self.db, "find the service user", |tx| {
+        let found = read!(self.db, "find the service user", |tx| {
             let user = store::users::find(tx, DEFAULT_DOMAIN, SERVICE).await?;
             let project = store::projects::find(tx, DEFAULT_DOMAIN, SERVICE).await?;
             let domain = store::projects::get(tx, DEFAULT_DOMAIN).await?;
@@ -163,7 +171,7 @@ impl Identity {
             methods: vec!["password".to_owned()],
             issued_at: now,
             expires_at: now.plus(self.config.token_ttl),
-            application_credential: None::<AppCredential>,
+            application_credential: None,
         };
         self.signer.sign(&principal)
     }
@@ -173,7 +181,7 @@ impl Identity {
         let Some(password) = password else {
             return Ok(Wanted { user, hash: None });
         };
-        let row = umbel_db::read!(self.db, "find a user", |tx| store::users::find(tx, DEFAULT_DOMAIN, user).await)?;
+        let row = read!(self.db, "find a user", |tx| store::users::find(tx, DEFAULT_DOMAIN, user).await)?;
         if let Some((id, stored)) = row.and_then(|row| Some((row.id, row.password_hash?)))
             && self.passwords.verify(&id, Some(&stored), password).await? == Verdict::Fits
         {

@@ -58,8 +58,12 @@ impl Pending {
         Ok(())
     }
 
+    /// Here they cover what was issued up to this moment, and not only up to the transaction: a login may have read in
+    /// between what the transaction changed.
     pub fn apply(self, identity: &Identity) {
-        for revocation in self.all {
+        let now = identity.now();
+        for mut revocation in self.all {
+            revocation.issued_before = revocation.issued_before.max(now);
             identity.verifier.revocations().add(revocation);
         }
     }

@@ -13,6 +13,7 @@ pub mod auth;
 pub mod credentials;
 pub mod discovery;
 pub mod domains;
+pub mod ec2;
 pub mod endpoints;
 pub mod groups;
 pub mod policies;

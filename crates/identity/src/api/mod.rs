@@ -7,6 +7,7 @@ mod catalog;
 mod credentials;
 mod discovery;
 mod domains;
+mod ec2;
 mod grants;
 mod groups;
 mod policies;
@@ -111,6 +112,10 @@ fn entities(routes: Routes<Identity>) -> Routes<Identity> {
         .on(&wire::credentials::SHOW, credentials::show)
         .on(&wire::credentials::UPDATE, credentials::update)
         .on(&wire::credentials::DELETE, credentials::delete)
+        .on(&wire::ec2::LIST, ec2::list)
+        .on(&wire::ec2::CREATE, ec2::create)
+        .on(&wire::ec2::SHOW, ec2::show)
+        .on(&wire::ec2::DELETE, ec2::delete)
         .on(&wire::application_credentials::LIST, application_credentials::list)
         .on(&wire::application_credentials::CREATE, application_credentials::create)
         .on(&wire::application_credentials::SHOW, application_credentials::show)

@@ -1,17 +1,16 @@
 //! Credentials of other protocols. A user's own, or anyone's for an administrator; what is in them is never logged.
 
-use serde::Deserialize;
 use umbel_api::identity::credentials::CredentialFields;
 use umbel_core::{Ctx, Error, Generation, Kind, Result};
 use umbel_db::{read, tx};
 
+use super::ec2::{self, Key};
 use super::{policy, valid};
 use crate::store::credentials::CredentialRow;
 use crate::store::{Sees, Window};
 use crate::{Identity, store};
 
 const MAX_TYPE: usize = 255;
-const EC2: &str = "ec2";
 
 fn not_found(id: &str) -> Error {
     valid::not_found("credential", id)
@@ -75,8 +74,8 @@ pub(crate) async fn create(identity: &Identity, ctx: &Ctx, policy: &str, fields:
     policy::owns(ctx, &user_id, policy)?;
     let project_id = fields.project_id.flatten();
     let id = match kind.as_str() {
-        EC2 if project_id.is_none() => return Err(valid::missing("project_id", "credential")),
-        EC2 => ec2_id(&blob)?,
+        ec2::KIND if project_id.is_none() => return Err(valid::missing("project_id", "credential")),
+        ec2::KIND => Key::credential_id(&Key::read(&blob)?.access),
         _ => identity.new_id(),
     };
     let row = CredentialRow {
@@ -97,19 +96,6 @@ pub(crate) async fn create(identity: &Identity, ctx: &Ctx, policy: &str, fields:
         false => error,
     })?;
     Ok(Opened { row, blob })
-}
-
-#[derive(Deserialize)]
-struct Ec2 {
-    access: String,
-}
-
-/// An EC2 credential is found by a digest of its access key, because requests bring only that.
-fn ec2_id(blob: &str) -> Result<String> {
-    let ec2: Ec2 =
-        serde_json::from_str(blob).map_err(|_| Error::bad_request("Invalid blob in credential: no access key."))?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, ec2.access.as_bytes());
-    Ok(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 pub(crate) async fn update(
@@ -144,7 +130,7 @@ pub(crate) async fn update(
         if let Some(project_id) = &fields.project_id {
             row.project_id.clone_from(project_id);
         }
-        if row.kind == EC2 && row.project_id.is_none() {
+        if row.kind == ec2::KIND && row.project_id.is_none() {
             return Err(valid::missing("project_id", "credential"));
         }
         valid::merge(&mut row.extra, extra.clone());

@@ -49,6 +49,9 @@ enum Found {
 }
 
 pub(crate) async fn log_in(identity: &Identity, auth: Auth) -> Result<LoggedIn> {
+    // A password changed while this login runs revokes what was issued before the change: so the token bears the moment
+    // before anything was read.
+    let now = identity.now();
     let ask = Ask::read(identity, auth)?;
     let facts = read!(identity.db, "log in", |tx| facts(tx, &ask).await)?;
     // In any case, so that the time it takes says nothing about what was found.
@@ -58,7 +61,6 @@ pub(crate) async fn log_in(identity: &Identity, auth: Auth) -> Result<LoggedIn> 
     let directory = identity.directory_at(user.directory_generation).await?;
     let found = facts.found.ok_or_else(|| unauthorized("no such scope, or it is disabled"))?;
     let (scope, roles) = settle(&directory, found, facts.credential.as_ref(), ask.wanted == Wanted::Default)?;
-    let now = identity.now();
     let mut principal = Principal {
         user_id: user.id,
         user_name: user.name,

@@ -5,6 +5,7 @@ pub(crate) mod assignments;
 pub(crate) mod auth_request;
 pub(crate) mod catalog;
 pub(crate) mod credentials;
+pub(crate) mod ec2;
 pub(crate) mod grants;
 pub(crate) mod groups;
 pub(crate) mod login;

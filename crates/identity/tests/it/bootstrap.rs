@@ -30,6 +30,20 @@ async fn a_second_run_changes_only_what_it_should() {
 }
 
 #[tokio::test]
+async fn two_at_once_make_one() {
+    for cloud in Cloud::all().await {
+        let (second, _, _) = cloud.second(crate::cloud::config()).await;
+        let more = spec("http://cloud:3");
+        let more = BootstrapSpec { region: "RegionTwo".to_owned(), service_password: Some("s".to_owned()), ..more };
+        let (one, two) = tokio::join!(cloud.identity.bootstrap(&more), second.bootstrap(&more));
+        assert_eq!((one.unwrap(), two.unwrap()), (cloud.ids.clone(), cloud.ids.clone()));
+        let admin = cloud.admin().await;
+        let found = cloud.get("/identity/v3/endpoints?region_id=RegionTwo", &admin).await.expect(200);
+        assert_eq!(found["endpoints"].as_array().unwrap().len(), 6);
+    }
+}
+
+#[tokio::test]
 async fn an_operator_who_is_locked_out_gets_back_in() {
     let cloud = Cloud::new().await;
     let admin = cloud.admin().await;

@@ -3,6 +3,32 @@ use serde_json::{Value, json};
 use crate::cloud::{Cloud, column, keys};
 
 #[tokio::test]
+async fn ec2_keys_are_credentials() {
+    for cloud in Cloud::all().await {
+        let (admin, demo) = (cloud.admin().await, cloud.demo().await);
+        let me = cloud.on_token("GET", "", &demo, &demo).await.expect(200);
+        let (user, project) = (me["token"]["user"]["id"].as_str().unwrap(), &me["token"]["project"]["id"]);
+        let path = format!("/identity/v3/users/{user}/credentials/OS-EC2");
+        let made = cloud.call("POST", &path, &demo, json!({"tenant_id": project})).await.expect(201);
+        let key = &made["credential"];
+        assert_eq!(keys(key), ["access", "links", "secret", "tenant_id", "trust_id", "user_id"]);
+        let one = format!("{path}/{}", key["access"].as_str().unwrap());
+        assert_eq!(key["links"]["self"], format!("http://cloud:1{one}"));
+        assert_eq!(cloud.get(&one, &admin).await.expect(200), made);
+        assert_eq!(cloud.get(&path, &demo).await.expect(200)["credentials"], json!([key]));
+        let as_credential = cloud.get("/identity/v3/credentials?type=ec2", &demo).await.expect(200);
+        assert!(as_credential["credentials"][0]["blob"].as_str().unwrap().contains(key["access"].as_str().unwrap()));
+        cloud.call("POST", &path, &demo, json!({"tenant_id": "nothing"})).await.expect(404);
+        cloud.call("POST", &path, &demo, json!({})).await.expect(400);
+        let theirs = format!("/identity/v3/users/{}/credentials/OS-EC2", cloud.ids.admin_user_id);
+        cloud.get(&theirs, &demo).await.expect(403);
+        cloud.get(&format!("{theirs}/{}", key["access"].as_str().unwrap()), &admin).await.expect(404);
+        cloud.delete(&one, &demo).await.expect(204);
+        cloud.delete(&one, &demo).await.expect(404);
+    }
+}
+
+#[tokio::test]
 async fn credentials_live_sealed_and_die() {
     for cloud in Cloud::all().await {
         let (admin, demo) = (cloud.admin().await, cloud.demo().await);

@@ -97,7 +97,7 @@ async fn a_member_changes_nothing() {
         let one = path.trim_start_matches("/v3/").split('/').next().unwrap_or("").trim_end_matches('s').to_owned();
         let one = if one == "policie" { "policy".to_owned() } else { one };
         json!({ one: {"name": "x", "type": "t", "blob": "b"}, "tags": [], "credential": {"type": "t", "blob": "b", "user_id": "x"},
-            "application_credential": {"name": "x"} })
+            "application_credential": {"name": "x"}, "tenant_id": "x" })
     };
     let own = ["/v3/auth/tokens", "/v3/credentials"];
     for route in service(cloud.identity.clone()).table() {
