@@ -11,7 +11,8 @@ pub struct Filter {
     pub passes: fn(&HostView, &Request) -> bool,
 }
 
-/// In the order in which a host is asked: first what holds for many hosts and costs little, last the disks.
+/// In the order in which a host is asked: first what holds for many hosts and costs little, last the disks. `up` stays
+/// the very first: [`crate::Funnel::waits_for_hosts`] reads its stage.
 pub static FILTERS: &[Filter] = &[
     Filter { name: |_| "up".into(), passes: |host, _| host.up },
     Filter { name: |_| "enabled".into(), passes: |host, _| host.enabled },
