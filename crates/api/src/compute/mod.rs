@@ -4,6 +4,7 @@
 //! read of a cloud, and most of its bytes are links.
 
 pub mod actions;
+pub mod empty;
 pub mod extensions;
 pub mod flavors;
 pub mod gone;

@@ -1,17 +1,44 @@
 use std::sync::Arc;
 
+use umbel_api::compute::empty::{
+    AGGREGATES, Aggregates, MIGRATIONS, Migrations, SERVER_GROUPS, SERVER_MIGRATIONS, ServerGroups,
+};
 use umbel_api::compute::extensions::{Extension, Extensions, LIST, OneExtension, SHOW};
 use umbel_api::compute::gone::GONE;
 use umbel_core::{Error, Kind, Result};
 use umbel_http::{Reply, Req, Routes};
 
+use super::input::server_id;
 use crate::Compute;
 
 pub(super) fn mount(mut routes: Routes<Compute>) -> Routes<Compute> {
     for route in GONE {
         routes = routes.on(route, gone);
     }
-    routes.on(&LIST, list).on(&SHOW, show)
+    routes
+        .on(&LIST, list)
+        .on(&SHOW, show)
+        .on(&AGGREGATES, aggregates)
+        .on(&SERVER_GROUPS, server_groups)
+        .on(&MIGRATIONS, migrations)
+        .on(&SERVER_MIGRATIONS, server_migrations)
+}
+
+async fn aggregates(_: Arc<Compute>, _: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &Aggregates::default()))
+}
+
+async fn server_groups(_: Arc<Compute>, _: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &ServerGroups::default()))
+}
+
+async fn migrations(_: Arc<Compute>, _: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &Migrations::default()))
+}
+
+async fn server_migrations(state: Arc<Compute>, req: Req) -> Result<Reply> {
+    state.server_of(&req.ctx, server_id(&req)?).await?;
+    Ok(Reply::json(200, &Migrations::default()))
 }
 
 async fn gone(_: Arc<Compute>, _: Req) -> Result<Reply> {

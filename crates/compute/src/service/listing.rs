@@ -79,12 +79,10 @@ impl Compute {
             .into_iter()
             .map(|cell| Source { cell, ready: VecDeque::new(), last: after.clone(), exhausted: false, failed: false })
             .collect();
-        let (building, ()) = tokio::join!(self.building(query, after.as_deref()), async {
-            join_all(sources.iter_mut().map(|source| self.refill(source, query, batch))).await;
-        });
-        let mut building = building?;
+        // First what is on its way, then the cells: a server that moves meanwhile is seen twice and not never.
+        let mut building = self.building(query, after.as_deref()).await?;
+        join_all(sources.iter_mut().map(|source| self.refill(source, query, batch))).await;
         let mut page = ServerPage { servers: Vec::new(), unknown: Vec::new(), more: false };
-        // A server that came into its cell between the two questions is answered by both.
         let mut taken_building = HashSet::new();
         while let Some((cell, server)) = self.next(&mut sources, &mut building, query, batch).await {
             if cell.is_none() {
@@ -149,9 +147,12 @@ impl Compute {
         match self.in_time(reading).await {
             Ok(rows) => {
                 source.exhausted = rows.len() < batch;
+                if let Some(last) = rows.last() {
+                    source.last = Some(query.order.key(last));
+                }
+                source.ready.reserve(rows.len());
                 for server in rows {
                     let key = query.order.key(&server);
-                    source.last = Some(key.clone());
                     if query.name.as_ref().is_none_or(|name| name.matches(&server.state.name)) {
                         source.ready.push_back((key, server));
                     }
