@@ -46,6 +46,19 @@ pub struct Principal {
 pub struct AppCredential {
     pub id: String,
     pub unrestricted: bool,
+    /// Set where it is no application credential but a trust, by which one user lends roles to another: as restricted,
+    /// and revoked by its id in the same way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+}
+
+/// Who lends to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    pub trustor_user_id: String,
+    pub trustee_user_id: String,
+    /// Whether the token's user is the trustor; the trustee otherwise.
+    pub impersonation: bool,
 }
 
 impl Principal {

@@ -28,6 +28,20 @@ impl Pending {
 
     /// All tokens of a kind that were issued up to now.
     pub async fn add(&mut self, identity: &Identity, tx: &mut Tx, kind: RevocationKind, target: &str) -> Result<()> {
+        self.add_one(identity, tx, kind, target).await?;
+        // A token made of a trust names one of two users; what ends for the other is told by the trust.
+        let trusts = match kind {
+            RevocationKind::User => store::trusts::ids_of_user(tx, target).await?,
+            RevocationKind::Domain => store::trusts::ids_of_domain(tx, target).await?,
+            _ => Vec::new(),
+        };
+        for id in trusts {
+            self.add_one(identity, tx, RevocationKind::Credential, &id).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_one(&mut self, identity: &Identity, tx: &mut Tx, kind: RevocationKind, target: &str) -> Result<()> {
         let now = identity.now();
         let last_expiry = now.plus(identity.config.token_ttl).plus(identity.config.allow_expired_window);
         self.write(identity, tx, Revocation::before(kind, target, now, last_expiry)).await
@@ -49,7 +63,11 @@ impl Pending {
 
     /// Tokens of a user on one target.
     pub async fn add_grant(&mut self, identity: &Identity, tx: &mut Tx, user_id: &str, target_id: &str) -> Result<()> {
-        self.add(identity, tx, RevocationKind::Grant, &format!("{user_id}/{target_id}")).await
+        self.add_one(identity, tx, RevocationKind::Grant, &format!("{user_id}/{target_id}")).await?;
+        for id in store::trusts::ids_of_grant(tx, user_id, target_id).await? {
+            self.add_one(identity, tx, RevocationKind::Credential, &id).await?;
+        }
+        Ok(())
     }
 
     async fn write(&mut self, identity: &Identity, tx: &mut Tx, revocation: Revocation) -> Result<()> {

@@ -9,7 +9,10 @@ pub struct IdentitySchema;
 
 impl Schema for IdentitySchema {
     const NAME: &'static str = "identity";
-    const MIGRATIONS: &'static [Migration] = &[Migration { version: 1, name: "first tables", statements: FIRST }];
+    const MIGRATIONS: &'static [Migration] = &[
+        Migration { version: 1, name: "first tables", statements: FIRST },
+        Migration { version: 2, name: "trusts", statements: TRUSTS },
+    ];
 }
 
 const FIRST: &[&str] = &[
@@ -160,4 +163,21 @@ const FIRST: &[&str] = &[
         id VARCHAR(64) PRIMARY KEY,
         public_key VARCHAR(64) NOT NULL,
         created_at BIGINT NOT NULL)",
+];
+
+const TRUSTS: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS trusts (
+        id VARCHAR(64) PRIMARY KEY,
+        trustor_user_id VARCHAR(64) NOT NULL,
+        trustee_user_id VARCHAR(64) NOT NULL,
+        project_id VARCHAR(64) NOT NULL,
+        impersonation BIGINT NOT NULL,
+        expires_at BIGINT,
+        remaining_uses BIGINT)",
+    "CREATE INDEX IF NOT EXISTS trusts_trustor ON trusts (trustor_user_id)",
+    "CREATE INDEX IF NOT EXISTS trusts_trustee ON trusts (trustee_user_id)",
+    "CREATE TABLE IF NOT EXISTS trust_roles (
+        trust_id VARCHAR(64) NOT NULL,
+        role_id VARCHAR(64) NOT NULL,
+        PRIMARY KEY (trust_id, role_id))",
 ];

@@ -130,7 +130,13 @@ pub struct ScopeObject {
     #[serde(default)]
     pub unscoped: Option<serde_json::Value>,
     #[serde(default, rename = "OS-TRUST:trust")]
-    pub trust: Option<serde_json::Value>,
+    pub trust: Option<TrustRef>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct TrustRef {
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -160,6 +166,21 @@ pub struct Token {
     pub catalog: Option<Arc<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application_credential: Option<TokenApplicationCredential>,
+    #[serde(default, rename = "OS-TRUST:trust", skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TokenTrust>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenTrust {
+    pub id: String,
+    pub trustor_user: UserId,
+    pub trustee_user: UserId,
+    pub impersonation: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UserId {
+    pub id: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

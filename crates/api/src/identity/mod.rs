@@ -23,6 +23,7 @@ pub mod revocations;
 pub mod roles;
 pub mod services;
 pub mod tags;
+pub mod trusts;
 pub mod users;
 
 /// Attributes outside the reference, as they came.

@@ -17,6 +17,7 @@ mod regions;
 mod revocations;
 mod roles;
 mod tags;
+mod trusts;
 mod users;
 
 use std::sync::Arc;
@@ -112,6 +113,12 @@ fn entities(routes: Routes<Identity>) -> Routes<Identity> {
         .on(&wire::credentials::SHOW, credentials::show)
         .on(&wire::credentials::UPDATE, credentials::update)
         .on(&wire::credentials::DELETE, credentials::delete)
+        .on(&wire::trusts::LIST, trusts::list)
+        .on(&wire::trusts::CREATE, trusts::create)
+        .on(&wire::trusts::SHOW, trusts::show)
+        .on(&wire::trusts::DELETE, trusts::delete)
+        .on(&wire::trusts::ROLES, trusts::list_roles)
+        .on(&wire::trusts::ROLE, trusts::show_role)
         .on(&wire::ec2::LIST, ec2::list)
         .on(&wire::ec2::CREATE, ec2::create)
         .on(&wire::ec2::SHOW, ec2::show)

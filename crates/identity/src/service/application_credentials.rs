@@ -143,7 +143,7 @@ fn random_secret(identity: &Identity) -> String {
 }
 
 /// Roles that were granted after the token was made, too: a user asks for what it has.
-async fn current_roles(identity: &Identity, user_id: &str, project_id: &str) -> Result<HashSet<String>> {
+pub(super) async fn current_roles(identity: &Identity, user_id: &str, project_id: &str) -> Result<HashSet<String>> {
     let key = EntityKey::Id(project_id.to_owned());
     read!(identity.db, "read a user's roles", |tx| {
         let held = store::login::held(tx, user_id).await?;
@@ -265,6 +265,7 @@ pub(crate) async fn show_rule(
 
 pub(crate) async fn delete_rule(identity: &Identity, ctx: &Ctx, policy: &str, user_id: &str, id: &str) -> Result<()> {
     policy::owns(ctx, user_id, policy)?;
+    policy::unrestricted(ctx, policy)?;
     tx!(identity.db, "delete access rule", |tx| {
         let found = store::application_credentials::get_rule(tx, user_id, id).await?;
         found.ok_or_else(|| valid::not_found("Access Rule", id))?;

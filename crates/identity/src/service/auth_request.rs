@@ -34,6 +34,8 @@ pub(crate) enum Wanted {
     Project(EntityKey),
     Domain(DomainKey),
     System,
+    /// The project of a trust, by the trust's id.
+    Trust(String),
 }
 
 pub(crate) enum CredentialKey {
@@ -62,6 +64,11 @@ impl Ask {
                 "token" => {
                     let data = token.take().ok_or_else(|| expecting("token", "identity"))?;
                     let principal = identity.verifier.verify(&data.id)?;
+                    if principal.application_credential.as_ref().is_some_and(|from| from.trust.is_some()) {
+                        return Err(Error::forbidden(
+                            "Using trust-scoped token to create another token. Create a new trust-scoped token instead.",
+                        ));
+                    }
                     ask.token_user = Some(EntityKey::Id(principal.user_id.clone()));
                     ask.token = Some(principal);
                 }
@@ -122,8 +129,8 @@ fn wanted(scope: Option<ScopeField>) -> Result<Wanted> {
         ScopeObject { project: None, domain: None, system: None, unscoped: Some(_), trust: None } => {
             Ok(Wanted::Unscoped)
         }
-        ScopeObject { project: None, domain: None, system: None, unscoped: None, trust: Some(_) } => {
-            Err(unauthorized("trusts are not there yet"))
+        ScopeObject { project: None, domain: None, system: None, unscoped: None, trust: Some(trust) } => {
+            trust.id.map(Wanted::Trust).ok_or_else(|| expecting("trust_id", "trust"))
         }
         _ => Err(expecting("system, project, domain, OS-TRUST:trust or unscoped", "scope")),
     }
@@ -194,6 +201,8 @@ mod tests {
         check(r#"{"project": {"name": "p", "domain": {"id": "d"}}}"#, Ok(by_name("p", DomainKey::Id("d".into()))));
         check(r#"{"project": {"name": "p", "domain": {"name": "d"}}}"#, Ok(by_name("p", DomainKey::Name("d".into()))));
         check(r#"{"domain": {"name": "d"}}"#, Ok(Wanted::Domain(DomainKey::Name("d".into()))));
+        check(r#"{"OS-TRUST:trust": {"id": "t"}}"#, Ok(Wanted::Trust("t".into())));
+        check(r#"{"OS-TRUST:trust": {}}"#, Err(400));
         check(r#"{"project": {"name": "p"}}"#, Err(400));
         check(r#"{"project": {}}"#, Err(400));
         check(r#"{"domain": {}}"#, Err(400));

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use umbel_api::identity::auth::Auth;
 use umbel_api::identity::{Extra, Named};
-use umbel_core::{AppCredential, Error, Principal, Result, Rng, Scope};
+use umbel_core::{AppCredential, Error, Principal, Result, Rng, Scope, Timestamp, Trust};
 use umbel_db::{read, tx};
 
 use super::auth_request::{Ask, CredentialKey, SUPPORTED, Wanted};
@@ -18,6 +18,7 @@ use crate::passwords::Verdict;
 use crate::store::Tx;
 use crate::store::application_credentials::LoginCredential;
 use crate::store::login::{EntityKey, Held, LoginUser, ScopeDomain, ScopeProject};
+use crate::store::trusts::TrustRow;
 use crate::{Identity, store};
 
 pub(crate) fn unauthorized(cause: &'static str) -> Error {
@@ -36,6 +37,8 @@ pub(crate) struct LoggedIn {
 struct Facts {
     user: Option<LoginUser>,
     credential: Option<LoginCredential>,
+    /// The trust whose project is asked for, with its trustor.
+    lent: Option<(TrustRow, LoginUser)>,
     /// None where the scope does not exist, or is disabled.
     found: Option<Found>,
 }
@@ -53,19 +56,27 @@ pub(crate) async fn log_in(identity: &Identity, auth: Auth) -> Result<LoggedIn> 
     // before anything was read.
     let now = identity.now();
     let ask = Ask::read(identity, auth)?;
-    let facts = read!(identity.db, "log in", |tx| facts(tx, &ask).await)?;
+    let facts = read!(identity.db, "log in", |tx| facts(tx, &ask, now).await)?;
     // In any case, so that the time it takes says nothing about what was found.
     verify(identity, &ask, &facts).await?;
     let user = facts.user.ok_or_else(|| unauthorized("no such user"))?;
     admit(identity, &ask, &user, facts.credential.as_ref())?;
+    if let Some((trust, trustor)) = &facts.lent {
+        admit_trust(&user, trust, trustor)?;
+    }
     let directory = identity.directory_at(user.directory_generation).await?;
     let found = facts.found.ok_or_else(|| unauthorized("no such scope, or it is disabled"))?;
-    let (scope, roles) = settle(&directory, found, facts.credential.as_ref(), ask.wanted == Wanted::Default)?;
+    let (scope, roles) = settle(&directory, found, &facts.credential, &facts.lent, ask.wanted == Wanted::Default)?;
+    let password_expires_at = user.password_expires_at.map(|at| at.iso_micros());
+    let appears = match facts.lent {
+        Some((ref trust, ref trustor)) if trust.impersonation => trustor.clone(),
+        _ => user,
+    };
     let mut principal = Principal {
-        user_id: user.id,
-        user_name: user.name,
-        user_domain_id: user.domain_id,
-        user_domain_name: user.domain_name,
+        user_id: appears.id,
+        user_name: appears.name,
+        user_domain_id: appears.domain_id,
+        user_domain_name: appears.domain_name,
         scope,
         roles: roles.into_iter().map(|role| role.name).collect(),
         audit_ids: vec![audit_id(&*identity.rng)],
@@ -79,17 +90,37 @@ pub(crate) async fn log_in(identity: &Identity, auth: Auth) -> Result<LoggedIn> 
         principal.expires_at = principal.expires_at.min(source.expires_at);
         principal.audit_ids.extend(source.audit_ids.last().cloned());
     }
+    let ends = [
+        facts.credential.as_ref().and_then(|credential| credential.expires_at),
+        facts.lent.as_ref().and_then(|(trust, _)| trust.expires_at),
+    ];
+    principal.expires_at = ends.into_iter().flatten().fold(principal.expires_at, Timestamp::min);
     if let Some(credential) = &facts.credential {
-        principal.expires_at = credential.expires_at.map_or(principal.expires_at, |at| at.min(principal.expires_at));
-        principal.application_credential =
-            Some(AppCredential { id: credential.id.clone(), unrestricted: credential.unrestricted });
+        let (id, unrestricted) = (credential.id.clone(), credential.unrestricted);
+        principal.application_credential = Some(AppCredential { id, unrestricted, trust: None });
+    }
+    if let Some((trust, _)) = facts.lent {
+        principal.application_credential = Some(borrow(identity, trust).await?);
     }
     Ok(LoggedIn {
         principal,
         directory,
         credential_name: facts.credential.map(|credential| credential.name),
-        password_expires_at: user.password_expires_at.map(|at| at.iso_micros()),
+        password_expires_at,
     })
+}
+
+/// Counts the use of a trust, and says of the token whose roles it carries.
+async fn borrow(identity: &Identity, trust: TrustRow) -> Result<AppCredential> {
+    if trust.remaining_uses.is_some() {
+        let left = tx!(identity.db, "use a trust", |tx| store::trusts::use_once(tx, &trust.id).await)?;
+        if !left {
+            return Err(unauthorized("the trust has no uses left"));
+        }
+    }
+    let TrustRow { id, trustor_user_id, trustee_user_id, impersonation, .. } = trust;
+    let trust = Some(Trust { trustor_user_id, trustee_user_id, impersonation });
+    Ok(AppCredential { id, unrestricted: false, trust })
 }
 
 /// 22 characters, as upstream's.
@@ -99,7 +130,7 @@ fn audit_id(rng: &dyn Rng) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-async fn facts(tx: &mut Tx, ask: &Ask) -> Result<Facts> {
+async fn facts(tx: &mut Tx, ask: &Ask, now: Timestamp) -> Result<Facts> {
     let mut credential = match (&ask.credential, &ask.token) {
         (Some((CredentialKey::Id(id), _)), _) => store::application_credentials::for_login(tx, id).await?,
         (None, Some(token)) => match &token.application_credential {
@@ -114,13 +145,25 @@ async fn facts(tx: &mut Tx, ask: &Ask) -> Result<Facts> {
         (None, None) => None,
     };
     let Some(user) = user else {
-        return Ok(Facts { user: None, credential, found: None });
+        return Ok(Facts { user: None, credential, lent: None, found: None });
     };
     if let Some((CredentialKey::Name(_, name), _)) = &ask.credential {
         credential = store::application_credentials::named_for_login(tx, &user.id, name).await?;
     }
-    let found = scope(tx, ask, &user, credential.as_ref()).await?;
-    Ok(Facts { user: Some(user), credential, found })
+    let lent = match &ask.wanted {
+        Wanted::Trust(id) => lent(tx, id, now).await?,
+        _ => None,
+    };
+    let found = scope(tx, ask, &user, credential.as_ref(), lent.as_ref()).await?;
+    Ok(Facts { user: Some(user), credential, lent, found })
+}
+
+async fn lent(tx: &mut Tx, id: &str, now: Timestamp) -> Result<Option<(TrustRow, LoginUser)>> {
+    let Some(trust) = store::trusts::get(tx, id, now).await? else {
+        return Ok(None);
+    };
+    let trustor = store::login::user(tx, &EntityKey::Id(trust.trustor_user_id.clone())).await?;
+    Ok(trustor.map(|trustor| (trust, trustor)))
 }
 
 async fn scope(
@@ -128,6 +171,7 @@ async fn scope(
     ask: &Ask,
     user: &LoginUser,
     credential: Option<&LoginCredential>,
+    lent: Option<&(TrustRow, LoginUser)>,
 ) -> Result<Option<Found>> {
     let wanted = match credential {
         // An application credential is for its project and nothing else, also by a token that came of it.
@@ -141,12 +185,20 @@ async fn scope(
         }
         None => ask.wanted.clone(),
     };
-    let held = match wanted {
+    let held = match &wanted {
         Wanted::Unscoped => return Ok(Some(Found::Unscoped)),
         Wanted::Default if user.default_project_id.is_none() => return Ok(Some(Found::Unscoped)),
+        Wanted::Trust(_) => match lent {
+            Some((_, trustor)) => store::login::held(tx, &trustor.id).await?,
+            None => return Ok(None),
+        },
         _ => store::login::held(tx, &user.id).await?,
     };
     match wanted {
+        Wanted::Trust(_) => {
+            let key = EntityKey::Id(lent.map(|(trust, _)| trust.project_id.clone()).unwrap_or_default());
+            on_project(tx, &key, &held).await
+        }
         Wanted::Project(key) => on_project(tx, &key, &held).await,
         Wanted::Default => {
             let key = EntityKey::Id(user.default_project_id.clone().unwrap_or_default());
@@ -240,11 +292,22 @@ fn admit(identity: &Identity, ask: &Ask, user: &LoginUser, credential: Option<&L
     }
 }
 
+fn admit_trust(user: &LoginUser, trust: &TrustRow, trustor: &LoginUser) -> Result<()> {
+    if trust.trustee_user_id != user.id {
+        return Err(unauthorized("the trust is for another user"));
+    }
+    match trustor.enabled && trustor.domain_enabled {
+        true => Ok(()),
+        false => Err(unauthorized("the trustor or its domain is disabled")),
+    }
+}
+
 /// The scope and the roles that the token shall have.
 fn settle(
     directory: &Directory,
     found: Found,
-    credential: Option<&LoginCredential>,
+    credential: &Option<LoginCredential>,
+    lent: &Option<(TrustRow, LoginUser)>,
     may_be_unscoped: bool,
 ) -> Result<(Scope, Vec<Named>)> {
     let (scope, held) = match found {
@@ -260,6 +323,14 @@ fn settle(
     if let Some(credential) = credential {
         let given = directory.expand(&credential.role_ids);
         role_ids.retain(|id| given.contains(id));
+    }
+    if let Some((trust, _)) = lent {
+        // All or nothing: a trustee that counts on its roles should see that one is gone.
+        let given = directory.expand(&trust.role_ids);
+        if given.is_empty() || !given.is_subset(&role_ids) {
+            return Err(unauthorized("the trustor no longer holds what was lent"));
+        }
+        role_ids = given;
     }
     let roles = directory.named(&role_ids);
     match roles.is_empty() {

@@ -17,5 +17,6 @@ pub(crate) mod roles;
 pub(crate) mod scopes;
 pub(crate) mod tags;
 pub(crate) mod tokens;
+pub(crate) mod trusts;
 pub(crate) mod users;
 pub(crate) mod valid;

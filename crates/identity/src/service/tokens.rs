@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use umbel_api::identity::Named;
-use umbel_api::identity::auth::{Auth, Token, TokenApplicationCredential, TokenProject, TokenReply, TokenUser};
-use umbel_core::{Ctx, Error, Principal, Result, Scope, SystemScope};
+use umbel_api::identity::auth::{
+    Auth, Token, TokenApplicationCredential, TokenProject, TokenReply, TokenTrust, TokenUser, UserId,
+};
+use umbel_core::{Ctx, Error, Principal, Result, Scope, SystemScope, Trust};
 use umbel_db::{read, tx};
 
 use super::login;
@@ -34,13 +36,13 @@ pub(crate) async fn show(
     let principal = subject_token(identity, ctx, policy, subject, allow_expired)?;
     let directory = identity.directory().await?;
     let credential_name = match &principal.application_credential {
-        Some(from) => {
+        Some(from) if from.trust.is_none() => {
             let found = read!(identity.db, "read a credential's name", |tx| {
                 store::application_credentials::for_login(tx, &from.id).await
             })?;
             Some(found.ok_or_else(|| no_token().because("its application credential is gone"))?.name)
         }
-        None => None,
+        _ => None,
     };
     describe(&directory, &principal, credential_name, with_catalog)
 }
@@ -80,6 +82,15 @@ pub(crate) async fn revoke(identity: &Identity, ctx: &Ctx, policy: &str, subject
     Ok(())
 }
 
+fn token_trust(id: String, trust: &Trust) -> TokenTrust {
+    TokenTrust {
+        id,
+        trustor_user: UserId { id: trust.trustor_user_id.clone() },
+        trustee_user: UserId { id: trust.trustee_user_id.clone() },
+        impersonation: trust.impersonation,
+    }
+}
+
 fn describe(
     directory: &Directory,
     principal: &Principal,
@@ -108,6 +119,7 @@ fn describe(
         roles: scoped.then(|| directory.by_names(&principal.roles)),
         catalog: None,
         application_credential: None,
+        trust: None,
     };
     match &principal.scope {
         Scope::Unscoped => {}
@@ -122,9 +134,15 @@ fn describe(
     if scoped && with_catalog {
         token.catalog = Some(directory.catalog(&principal.user_id, principal.project_id())?);
     }
-    token.application_credential = principal.application_credential.as_ref().map(|from| {
-        let name = credential_name.unwrap_or_default();
-        TokenApplicationCredential { id: from.id.clone(), name, restricted: !from.unrestricted }
-    });
+    if let Some(from) = &principal.application_credential {
+        let id = from.id.clone();
+        match &from.trust {
+            Some(trust) => token.trust = Some(token_trust(id, trust)),
+            None => {
+                let (name, restricted) = (credential_name.unwrap_or_default(), !from.unrestricted);
+                token.application_credential = Some(TokenApplicationCredential { id, name, restricted });
+            }
+        }
+    }
     Ok(TokenReply { token })
 }

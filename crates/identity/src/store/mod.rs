@@ -19,6 +19,7 @@ pub(crate) mod projects;
 pub(crate) mod regions;
 pub(crate) mod revocations;
 pub(crate) mod roles;
+pub(crate) mod trusts;
 pub(crate) mod users;
 
 pub(crate) type Tx = umbel_db::Tx<IdentitySchema>;

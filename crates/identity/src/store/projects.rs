@@ -211,6 +211,7 @@ pub(crate) async fn has_enabled_children(tx: &mut Tx, id: &str) -> Result<bool> 
 /// The row, and all that hangs on it: grants, credentials, tags, and the place it had as a default project.
 pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     super::application_credentials::delete_of_project(tx, id).await?;
+    super::trusts::delete_of_project(tx, id).await?;
     tx.execute("UPDATE users SET default_project_id = NULL WHERE default_project_id = ?", args![id]).await?;
     for sql in [
         "DELETE FROM assignments WHERE target_id = ?",

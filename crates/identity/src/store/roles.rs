@@ -94,6 +94,7 @@ pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     for sql in [
         "DELETE FROM assignments WHERE role_id = ?",
         "DELETE FROM application_credential_roles WHERE role_id = ?",
+        "DELETE FROM trust_roles WHERE role_id = ?",
         "DELETE FROM roles WHERE id = ?",
     ] {
         tx.execute(sql, args![id]).await?;

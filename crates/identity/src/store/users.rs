@@ -138,6 +138,7 @@ pub(crate) async fn rehash(tx: &mut Tx, id: &str, old: &str, new: &str) -> Resul
 /// The row, and all that hangs on it.
 pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     super::application_credentials::delete_of_user(tx, id).await?;
+    super::trusts::delete_of_user(tx, id).await?;
     for sql in [
         "DELETE FROM assignments WHERE actor_id = ?",
         "DELETE FROM memberships WHERE user_id = ?",

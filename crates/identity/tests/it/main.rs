@@ -14,4 +14,5 @@ mod projects;
 mod revocation;
 mod roles;
 mod tokens;
+mod trusts;
 mod users;

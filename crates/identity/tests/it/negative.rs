@@ -15,7 +15,8 @@ fn malformed() -> Vec<Vec<u8>> {
     all
 }
 
-const ENTITIES: [&str; 11] = [
+const ENTITIES: [&str; 12] = [
+    "trust",
     "auth",
     "user",
     "project",
@@ -83,6 +84,11 @@ async fn wrong_types_are_refused() {
         "default_project_id",
         "is_domain",
         "parent_region_id",
+        "trustor_user_id",
+        "trustee_user_id",
+        "project_id",
+        "impersonation",
+        "remaining_uses",
     ];
     for route in service(cloud.identity.clone()).table() {
         if !matches!(route.method, Method::Post | Method::Patch) {
