@@ -9,6 +9,7 @@ use umbel_driver::{DomainDisk, DomainSpec, Power};
 use uuid::Uuid;
 
 use crate::agent::Agent;
+use crate::disks;
 use crate::steps::Steps;
 
 /// How often work is tried that failed in a way that may pass.
@@ -84,7 +85,7 @@ impl Agent {
         for disk in disks {
             let pool = &self.pool(&disk.pool)?.pool;
             let detail = format!("{} in pool {}", disk.name, disk.pool);
-            steps.run(Step::DiskRemove, detail, pool.remove(&disk.name)).await?;
+            steps.run(Step::DiskRemove, detail, disks::remove(&**pool, &disk.name)).await?;
         }
         Ok(())
     }

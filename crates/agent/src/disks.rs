@@ -1,5 +1,7 @@
 //! A server's disks: cloned where that is possible, imported where not, and the reason for it.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use umbel_bus::{ConfigDrive, Disk, DiskSource, Domain, ImageSource, Step};
 use umbel_core::{Error, Kind, Result};
@@ -125,7 +127,7 @@ impl Agent {
             match write_drive(pool, drive, &mut steps).await {
                 // Cheaper written again than compared.
                 Err(error) if error.is(Kind::Conflict) && make.anew => {
-                    pool.remove(&drive.at.name).await?;
+                    remove(pool, &drive.at.name).await?;
                     write_drive(pool, drive, &mut steps).await
                 }
                 outcome => outcome,
@@ -163,8 +165,31 @@ async fn is_whole(pool: &dyn Pool, disk: &Disk, from_image: bool) -> Result<bool
     let name = &disk.at.name;
     let cloned = pool.stat(name).await?.is_some_and(|info| info.parent.is_some());
     if from_image && !cloned {
-        pool.remove(name).await?;
+        remove(pool, name).await?;
         return Ok(false);
     }
-    is_there(pool, name, disk.size_bytes).await
+    if is_there(pool, name, disk.size_bytes).await? {
+        return Ok(true);
+    }
+    // A name without a disk: the rest of a creation that was killed.
+    remove(pool, name).await?;
+    Ok(false)
+}
+
+/// For as long a store may hold a disk in use in the name of a guest that was killed; Ceph does so for 30 s.
+const IN_USE: Duration = Duration::from_secs(40);
+
+/// Takes the disk away, waiting for one that is only about to be free.
+pub(crate) async fn remove(pool: &dyn Pool, name: &str) -> Result<()> {
+    let begun = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match pool.remove(name).await {
+            Err(error) if error.is(Kind::Busy) && begun.elapsed() < IN_USE => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
 }

@@ -11,6 +11,7 @@ use umbel_driver::Capacity;
 
 use crate::errno::{ETIMEDOUT, Failed};
 use crate::ffi::{self, Client, Connection};
+use crate::predecessor;
 use crate::usage::Usage;
 
 /// How long figures about a pool's room are good for. The cluster itself gathers them every five seconds.
@@ -31,6 +32,9 @@ pub struct CephConfig {
     /// How long a single request to a monitor or an OSD may take. An operation makes several of them. Guests are not
     /// concerned: their disks have a client of their own. Whole seconds, at least one.
     pub request_timeout: Duration,
+    /// A directory of this process alone in which it notes its clients, so that a later one can shut out what a killed one
+    /// left ([`crate::predecessor`]). None: what it left is in use until the cluster forgets it, after 30 s or later.
+    pub clients: Option<PathBuf>,
     /// Control operations at a time; more wait. Measured: clones per second grow up to 16 and hardly beyond.
     pub parallel: usize,
 }
@@ -42,8 +46,15 @@ impl CephConfig {
             user: user.into(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            clients: None,
             parallel: 16,
         }
+    }
+
+    /// How long an operation may take that is not as long as its disk is large: room for several requests. librbd asks for
+    /// an exclusive lock again and again, each time in time, so that requests alone bound nothing.
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        self.request_timeout * 4
     }
 }
 
@@ -105,12 +116,39 @@ impl CephCluster {
 
     /// Runs blocking calls on a thread for them, when there is one to spare.
     ///
-    /// A future that is dropped does not stop them: their thread is theirs until they are done.
+    /// The answer comes within [`CephConfig::operation_timeout`]. The calls go on until they end, and their thread is
+    /// theirs until then, also when the future is dropped: librbd cannot be interrupted.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let connection = self.connection().await?;
+        let limit = self.config.operation_timeout();
+        match tokio::time::timeout(limit, self.run_on(connection.clone(), work)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // Whatever it holds, it holds in this client's name.
+                connection.lose();
+                Err(Error::new(Kind::Timeout, "The storage cluster did not answer in time.")
+                    .because(format!("no answer of an operation within {limit:?}")))
+            }
+        }
+    }
+
+    /// [`CephCluster::run`] for what takes as long as the disk is large.
+    pub(crate) async fn run_long<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = self.connection().await?;
+        self.run_on(connection, work).await
+    }
+
+    async fn run_on<T: Send + 'static>(
+        &self,
+        connection: Arc<Connection>,
+        work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let permit = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
         let work = move || {
             let _permit = permit;
@@ -226,8 +264,14 @@ fn open(config: &CephConfig) -> Result<Connection> {
         ("rados_osd_op_timeout", seconds(config.request_timeout)),
         // Whole objects are written once and read once here; a cache would cost memory and a copy.
         ("rbd_cache", "false".to_owned()),
+        // librbd copies what is written, since a guest may change it meanwhile. What we write is owned and never changes.
+        ("rbd_disable_zero_copy_writes", "false".to_owned()),
     ] {
         client.set(option, &value).map_err(because)?;
     }
-    client.connect().map_err(because)
+    let connection = client.connect().map_err(because)?;
+    if let Some(dir) = &config.clients {
+        predecessor::succeed(&connection, dir)?;
+    }
+    Ok(connection)
 }

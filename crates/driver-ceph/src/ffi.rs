@@ -43,6 +43,8 @@ pub const RBD_IMAGE_OPTION_FORMAT: c_int = 0;
 pub const RBD_IMAGE_OPTION_FEATURES: c_int = 1;
 pub const RBD_IMAGE_OPTION_CLONE_FORMAT: c_int = 12;
 
+pub const RBD_LOCK_MODE_EXCLUSIVE: c_int = 0;
+
 pub const RBD_SNAP_NAMESPACE_TYPE_USER: c_int = 0;
 pub const RBD_SNAP_NAMESPACE_TYPE_TRASH: c_int = 2;
 
@@ -118,6 +120,8 @@ functions! {
     fn rados_connect(rados_t) -> c_int;
     fn rados_shutdown(rados_t);
     fn rados_cluster_fsid(rados_t, *mut c_char, usize) -> c_int;
+    fn rados_getaddrs(rados_t, *mut *mut c_char) -> c_int;
+    fn rados_wait_for_latest_osdmap(rados_t) -> c_int;
     fn rados_get_min_compatible_client(rados_t, *mut i8, *mut i8) -> c_int;
     fn rados_mon_command(
         rados_t, *mut *const c_char, usize, *const c_char, usize,
@@ -158,6 +162,7 @@ functions! {
     fn rbd_close(rbd_image_t) -> c_int;
     fn rbd_get_size(rbd_image_t, *mut u64) -> c_int;
     fn rbd_resize2(rbd_image_t, u64, bool, librbd_progress_fn_t, *mut c_void) -> c_int;
+    fn rbd_lock_acquire(rbd_image_t, c_int) -> c_int;
     fn rbd_flatten(rbd_image_t) -> c_int;
     fn rbd_get_parent(rbd_image_t, *mut rbd_linked_image_spec_t, *mut rbd_snap_spec_t) -> c_int;
     fn rbd_linked_image_spec_cleanup(*mut rbd_linked_image_spec_t);
@@ -217,7 +222,25 @@ pub fn api() -> Result<&'static Api> {
             .because(error)
             .because("librbd.so.1 lacks a function; Ceph 16 or later is needed")
     })?;
+    give_back_large_blocks();
     Ok(API.get_or_init(|| api))
+}
+
+/// Makes the allocator map blocks of 1 MiB and more, and unmap them when they are freed.
+///
+/// By itself glibc stops to do so after the first such block, and keeps what uploads of any size had in flight for good:
+/// measured, 100 MB instead of 20 after an upload of 256 MiB. That is a matter of the process rather than of Ceph,
+/// but objects of 4 MiB are what it is about.
+fn give_back_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    {
+        const M_MMAP_THRESHOLD: c_int = -3;
+        unsafe extern "C" {
+            fn mallopt(option: c_int, value: c_int) -> c_int;
+        }
+        // SAFETY: glibc's own function, which may be called at any time and takes any value.
+        unsafe { mallopt(M_MMAP_THRESHOLD, 1 << 20) };
+    }
 }
 
 /// Where librbd wants to be told of progress and nobody listens. It calls a null pointer, so there must be one.

@@ -20,6 +20,7 @@ mod doctor;
 mod errno;
 mod ffi;
 mod pool;
+mod predecessor;
 mod remove;
 mod transfer;
 mod usage;

@@ -78,18 +78,12 @@ impl CephPool {
         self.cluster.run(move |connection| work(&ceph, &ceph.open(connection)?)).await
     }
 
-    /// Runs `work` with the disk open for writing.
-    async fn with<T: Send + 'static>(
+    async fn run_long<T: Send + 'static>(
         &self,
-        disk: &str,
-        work: impl FnOnce(&CephName, &str, &Image) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&CephName, &IoCtx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let disk = disk.to_owned();
-        self.run(move |ceph, pool| {
-            let image = pool.open(Which::Name(&disk), None, Access::Write).map_err(|f| f.about(&ceph.disk(&disk)))?;
-            work(ceph, &disk, &image)
-        })
-        .await
+        let ceph = self.ceph.clone();
+        self.cluster.run_long(move |connection| work(&ceph, &ceph.open(connection)?)).await
     }
 
     /// Why a parent is out of reach of clones, without looking whether it is there.
@@ -176,27 +170,27 @@ impl Pool for CephPool {
     async fn snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         check_name(snapshot)?;
         let snapshot = snapshot.to_owned();
-        self.with(disk, move |ceph, disk, image| match image.create_snapshot(&snapshot) {
+        self.run(with(disk, move |ceph, disk, image| match image.create_snapshot(&snapshot) {
             Err(failed) if !failed.is(EEXIST) => Err(failed.about(&ceph.snapshot(disk, &snapshot))),
             _ => Ok(()),
-        })
+        }))
         .await
     }
 
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         let snapshot = snapshot.to_owned();
-        self.with(disk, move |ceph, disk, image| match image.remove_snapshot(&snapshot) {
+        self.run(with(disk, move |ceph, disk, image| match image.remove_snapshot(&snapshot) {
             Err(failed) if !failed.is(ENOENT) => Err(failed.about(&ceph.snapshot(disk, &snapshot))),
             _ => Ok(()),
-        })
+        }))
         .await
     }
 
     async fn rollback(&self, disk: &str, snapshot: &str) -> Result<()> {
         let snapshot = snapshot.to_owned();
-        self.with(disk, move |ceph, disk, image| {
+        self.run_long(with(disk, move |ceph, disk, image| {
             image.rollback(&snapshot).map_err(|failed| failed.about(&ceph.snapshot(disk, &snapshot)))
-        })
+        }))
         .await
     }
 
@@ -221,7 +215,7 @@ impl Pool for CephPool {
     }
 
     async fn resize(&self, disk: &str, size: u64) -> Result<()> {
-        self.with(disk, move |ceph, disk, image| {
+        self.run(with(disk, move |ceph, disk, image| {
             let about = |failed: Failed| failed.about(&ceph.disk(disk));
             let have = image.size().map_err(about)?;
             if size < have {
@@ -229,18 +223,18 @@ impl Pool for CephPool {
                 return Err(Error::bad_request(why));
             }
             if size > have { image.resize(size, false).map_err(about) } else { Ok(()) }
-        })
+        }))
         .await
     }
 
     async fn flatten(&self, disk: &str) -> Result<()> {
-        self.with(disk, |ceph, disk, image| {
+        self.run_long(with(disk, |ceph, disk, image| {
             let about = |failed: Failed| failed.about(&ceph.disk(disk));
             if image.parent().map_err(about)?.is_none() {
                 return Ok(());
             }
             image.flatten().map_err(about)
-        })
+        }))
         .await
     }
 
@@ -248,12 +242,12 @@ impl Pool for CephPool {
     /// hypervisor was killed), has the disk open.
     async fn remove(&self, disk: &str) -> Result<Removed> {
         let disk = disk.to_owned();
-        self.run(move |ceph, pool| remove::remove(ceph, pool, &disk)).await
+        self.run_long(move |ceph, pool| remove::remove(ceph, pool, &disk)).await
     }
 
     /// Frees only what [`Pool::remove`] has hidden: whatever else is in the pool's trash is left to whoever put it there.
     async fn purge(&self) -> Result<Vec<String>> {
-        self.run(remove::purge).await
+        self.run_long(remove::purge).await
     }
 
     fn attachment(&self, disk: &str) -> Attachment {
@@ -264,6 +258,18 @@ impl Pool for CephPool {
             user: config.user.clone(),
             conf: config.conf.clone(),
         }
+    }
+}
+
+/// Runs `work` with the disk open for writing.
+fn with<T, F>(disk: &str, work: F) -> impl FnOnce(&CephName, &IoCtx) -> Result<T> + use<T, F>
+where
+    F: FnOnce(&CephName, &str, &Image) -> Result<T>,
+{
+    let disk = disk.to_owned();
+    move |ceph, pool| {
+        let image = pool.open(Which::Name(&disk), None, Access::Write).map_err(|f| f.about(&ceph.disk(&disk)))?;
+        work(ceph, &disk, &image)
     }
 }
 

@@ -52,11 +52,12 @@ pub async fn read(
         None => ceph.disk(&disk),
     };
     let about = subject.clone();
+    let patience = cluster.config().operation_timeout();
     let open = cluster.run(move |connection| {
         let image = ceph.open(connection)?.open(Which::Name(&disk), snapshot.as_deref(), Access::Read);
         let image = image.map_err(|failed| failed.about(&about))?;
         let size = image.size().map_err(|failed| failed.about(&about))?;
-        Ok((DataImage::new(image), size))
+        Ok((DataImage::new(image, patience), size))
     });
     let (image, size) = open.await?;
     if range.end > size {
@@ -154,15 +155,20 @@ async fn close(image: Arc<DataImage>) {
 }
 
 async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -> Result<Arc<DataImage>> {
-    let (ceph, disk) = (ceph.clone(), disk.to_owned());
+    let (ceph, disk, patience) = (ceph.clone(), disk.to_owned(), cluster.config().operation_timeout());
     let work = move |connection: &Arc<_>| {
         let pool = ceph.open(connection)?;
         let about = |failed: Failed| failed.about(&ceph.disk(&disk));
         pool.create(&disk, size).map_err(about)?;
-        let image = pool.open(Which::Name(&disk), None, Access::Write).inspect_err(|_| {
+        let open = || {
+            let image = pool.open(Which::Name(&disk), None, Access::Write)?;
+            image.lock()?;
+            Ok(image)
+        };
+        let image = open().inspect_err(|_| {
             let _ = pool.remove(&disk);
         });
-        Ok(DataImage::new(image.map_err(about)?))
+        Ok(DataImage::new(image.map_err(about)?, patience))
     };
     cluster.run(work).await
 }

@@ -27,6 +27,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
+            .kill_on_drop(true)
             .spawn()
             .expect("umbel starts");
         let stdout = child.stdout.take().expect("its output");

@@ -459,12 +459,16 @@ impl Opened {
                 let cluster = self
                     .clusters
                     .entry((conf.clone(), user.clone()))
-                    .or_insert_with(|| CephCluster::new(CephConfig::new(conf, user)));
+                    .or_insert_with(|| CephCluster::new(ceph(config, conf, user)));
                 let ceph_pool = ceph_pool.as_deref().unwrap_or(&pool.name);
                 Arc::new(CephPool::new(cluster.clone(), &pool.name, ceph_pool))
             }
         })
     }
+}
+
+fn ceph(config: &Config, conf: &Path, user: &str) -> CephConfig {
+    CephConfig { clients: Some(config.dir.join("ceph")), ..CephConfig::new(conf, user) }
 }
 
 /// The hosts that this process stands for, by name.

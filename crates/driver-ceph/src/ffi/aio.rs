@@ -7,12 +7,13 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{Api, Image, rbd_completion_t, rbd_image_t};
-use crate::errno::{ESHUTDOWN, Failed};
+use crate::errno::{EIO, ESHUTDOWN, ETIMEDOUT, Failed};
 
 /// An image that is open for transfers.
 ///
@@ -20,11 +21,13 @@ use crate::errno::{ESHUTDOWN, Failed};
 /// waits for these very threads. So a thread of its own closes it.
 pub struct DataImage {
     image: Option<Image>,
+    patience: Duration,
 }
 
 impl DataImage {
-    pub fn new(image: Image) -> Arc<Self> {
-        Arc::new(DataImage { image: Some(image) })
+    /// Nobody waits for an operation on it longer than `patience`, whatever becomes of the operation.
+    pub fn new(image: Image, patience: Duration) -> Arc<Self> {
+        Arc::new(DataImage { image: Some(image), patience })
     }
 
     fn image(&self) -> Result<&Image, Failed> {
@@ -62,7 +65,7 @@ impl DataImage {
         };
         let (count, buffer) = self.submit("rbd_aio_read", buffer, start)?.answer(self).await?;
         if count != length {
-            return Err(Failed { errno: crate::errno::EIO, call: "rbd_aio_read, fewer bytes than asked for" });
+            return Err(Failed { errno: EIO, call: "rbd_aio_read, fewer bytes than asked for" });
         }
         Ok(Bytes::from(buffer))
     }
@@ -130,10 +133,13 @@ struct Answer<B> {
 
 impl<B> Answer<B> {
     async fn answer(self, image: &DataImage) -> Result<(usize, B), Failed> {
+        let (call, image, patience) = (self.call, image.image()?, image.patience);
+        let Ok(answer) = tokio::time::timeout(patience, self.answer).await else {
+            return Err(image.check(call, -ETIMEDOUT).err().unwrap_or(Failed { errno: ETIMEDOUT, call }));
+        };
         // The sender cannot vanish before it has sent, unless librbd forgets an operation.
-        let lost = Failed { errno: ESHUTDOWN, call: self.call };
-        let (answer, buffer) = self.answer.await.map_err(|_| lost)?;
-        Ok((image.image()?.check(self.call, answer)?, buffer))
+        let (answer, buffer) = answer.map_err(|_| Failed { errno: ESHUTDOWN, call })?;
+        Ok((image.check(call, answer)?, buffer))
     }
 }
 

@@ -123,8 +123,29 @@ impl Connection {
         })
     }
 
-    pub(super) fn lose(&self) {
+    /// Makes whoever comes next take a new client.
+    pub fn lose(&self) {
         self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// This client as the cluster names it: `127.0.0.1:0/3513701192`.
+    pub fn address(&self) -> Result<String, Failed> {
+        let mut text = ptr::null_mut::<c_char>();
+        // SAFETY: the handle is alive; the library puts a string there, which is freed below.
+        let answer = unsafe { (self.api().rados_getaddrs)(self.client.cluster, &raw mut text) };
+        self.check("rados_getaddrs", answer)?;
+        // SAFETY: the library has ended what it wrote with a zero.
+        let address = unsafe { from_c(text) };
+        // SAFETY: allocated by the call above, freed once.
+        unsafe { (self.api().rados_buffer_free)(text) };
+        Ok(address)
+    }
+
+    /// Waits until this client knows what the monitors have decided so far.
+    pub fn catch_up(&self) -> Result<(), Failed> {
+        // SAFETY: the handle is alive.
+        let answer = unsafe { (self.api().rados_wait_for_latest_osdmap)(self.client.cluster) };
+        self.check("rados_wait_for_latest_osdmap", answer).map(drop)
     }
 
     /// A command in Ceph's JSON form for the monitors, and its output.

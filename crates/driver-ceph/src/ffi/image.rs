@@ -82,6 +82,16 @@ impl Image {
         Ok(size)
     }
 
+    /// Takes the exclusive lock, and keeps it until the image is closed.
+    ///
+    /// By itself librbd takes it with the first write. If it cannot, because no OSD answers, the writes that were queued
+    /// meanwhile are never called back (seen with Ceph 16), and what they hold is never freed. This call only fails.
+    pub fn lock(&self) -> Result<(), Failed> {
+        // SAFETY: the image is open.
+        let answer = unsafe { (self.api().rbd_lock_acquire)(self.handle, RBD_LOCK_MODE_EXCLUSIVE) };
+        self.check("rbd_lock_acquire", answer).map(drop)
+    }
+
     pub fn resize(&self, size: u64, may_shrink: bool) -> Result<(), Failed> {
         // SAFETY: the image is open, the callback touches nothing.
         let answer = unsafe { (self.api().rbd_resize2)(self.handle, size, may_shrink, no_progress, ptr::null_mut()) };
