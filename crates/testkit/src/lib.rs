@@ -10,3 +10,8 @@ pub mod until;
 pub use cloud::TestCloud;
 pub use outside::{Ceph, Openstack, ceph_conf, guest_image};
 pub use process::Process;
+
+/// URL of an empty database on a test server that `make test` has started; it goes with the server.
+pub async fn fresh_database(engine: umbel_db::Engine) -> String {
+    umbel_db::testing::fresh(engine).await.0
+}

@@ -99,7 +99,8 @@ impl<S: Schema> Runner<S> {
                 () = self.nudge.0.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
-                _ = stop.changed() => {}
+                // A sender that is gone can say no more; it is taken for a word to stop.
+                changed = stop.changed() => if changed.is_err() { break },
             }
         }
         while running.join_next().await.is_some() {}
