@@ -122,7 +122,7 @@ mod tests {
         let order = [("created_at", Direction::Desc), ("id", Direction::Asc)];
         let (text, args) = Sql::new("SELECT id FROM t")
             .and_in("state", ["a", "b"])
-            .after(&order, &args![5, "x"])
+            .after(&order, &[Value::from(5), Value::from("x")])
             .order(&order)
             .limit(10)
             .into_parts();

@@ -17,8 +17,7 @@ impl TestCloud {
     /// On simulated hosts and the embedded pools, changed as the test likes.
     pub async fn start(change: impl FnOnce(&mut Config)) -> TestCloud {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut config = Config::default();
-        config.dir = dir.path().to_owned();
+        let mut config = Config { dir: dir.path().to_owned(), ..Config::default() };
         config.listen.port = 0;
         config.agent.hypervisor = HypervisorKind::Simulated;
         change(&mut config);

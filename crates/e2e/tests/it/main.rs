@@ -1,4 +1,5 @@
 //! The whole system through real clients. Each test starts a cloud of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod crash;
 mod databases;

@@ -1,4 +1,5 @@
 //! The command line. (Also what makes cargo build the binary for the whole-system tests.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::Command;
 
