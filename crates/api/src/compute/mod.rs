@@ -13,6 +13,7 @@ pub mod keypairs;
 pub mod limits;
 mod links;
 pub mod metadata;
+pub mod networks;
 pub mod quotas;
 pub mod related;
 pub mod server_actions;

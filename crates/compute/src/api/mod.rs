@@ -10,6 +10,7 @@ mod keypairs;
 mod limits;
 mod metadata;
 mod misc;
+mod networks;
 mod quotas;
 mod related;
 mod server_actions;
@@ -50,6 +51,7 @@ pub fn service(state: Arc<Compute>) -> Service {
         zones::mount,
         services::mount,
         hypervisors::mount,
+        networks::mount,
         misc::mount,
     ] {
         routes = mount(routes);

@@ -169,17 +169,29 @@ fn networks(value: Option<&Value>, minor: u16) -> Result<Networks> {
         // Before there were the two words, nothing meant what a project has.
         None | Some(Value::Null) if minor < 37 => Ok(Networks::Auto),
         None | Some(Value::Null) => Err(Error::bad_request("'networks' is a required property")),
-        Some(Value::String(word)) if minor >= 37 && word == "none" => Ok(Networks::None),
-        Some(Value::String(word)) if minor >= 37 && word == "auto" => Ok(Networks::Auto),
         Some(Value::Array(list)) if list.is_empty() => Ok(Networks::Auto),
         Some(Value::Array(list)) => {
             for network in list {
                 check_network(network)?;
             }
-            Err(Error::bad_request("The network service is not available: use 'none' or 'auto'."))
+            default_row(list)
+                .ok_or_else(|| Error::bad_request("The network service is not available: use 'none' or 'auto'."))
         }
-        Some(other) => Err(invalid("networks", other, "It is none of 'auto', 'none' and a list")),
+        Some(other) => other
+            .as_str()
+            .filter(|_| minor >= 37)
+            .and_then(Networks::by_label)
+            .ok_or_else(|| invalid("networks", other, "It is none of 'auto', 'none' and a list")),
     }
+}
+
+/// The default row that is all of a list. An address, port or tag wished for beside its id is more than it can give.
+fn default_row(list: &[Value]) -> Option<Networks> {
+    let [Value::Object(members)] = list else {
+        return None;
+    };
+    let id = members.get("uuid").filter(|_| members.len() == 1)?;
+    Networks::by_id(id.as_str()?)
 }
 
 fn check_network(network: &Value) -> Result<()> {

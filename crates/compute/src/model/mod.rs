@@ -5,18 +5,20 @@
 //! API are read off that by [`project`]; nobody sets them. The refused alternative, four columns that every operation
 //! sets by hand, is how servers get stuck between two of them.
 
+mod networks;
 mod observe;
 mod project;
 mod server;
 mod spec;
 mod transition;
 
+pub use networks::Networks;
 pub use observe::{Change, Closed, observe};
 pub use project::{Projection, Status, VmState, project};
 pub use server::{Fault, HostRef, Life, Lock, Server, ServerId, State, Task, Want};
 pub use spec::{
     BuildRequest, CONFIG_DRIVE_BYTES, DiskConfig, DiskPlan, DiskSource, FlavorSnapshot, ImageSnapshot, KeySnapshot,
-    Networks, ServerSpec,
+    ServerSpec,
 };
 pub use transition::{Action, deleted, failed, place, reset, transition};
 

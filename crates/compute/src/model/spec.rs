@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use umbel_core::Timestamp;
 
+use super::Networks;
+
 /// What was asked for when the server was made. Everything it refers to is copied in: a flavor or image that changes
 /// or goes later does not change the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,14 +73,6 @@ pub struct KeySnapshot {
     /// `ssh` or `x509`.
     pub kind: String,
     pub public_key: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Networks {
-    None,
-    /// What the project has, made if need be. Without a network service it comes to none.
-    Auto,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ mod flavors;
 mod hosts;
 mod keypairs;
 mod lists;
+mod networks;
 mod policy;
 mod quotas;
 mod servers;
