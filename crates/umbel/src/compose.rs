@@ -23,6 +23,7 @@ use umbel_driver_qemu::QemuHypervisor;
 use umbel_http::{App, Service};
 use umbel_identity::{BootstrapSpec, EndpointSpec, Identity, IdentitySchema};
 use umbel_image::Images;
+use umbel_placement::Ratio;
 
 use crate::cli::Role;
 use crate::config::{AgentConfig, Config, HypervisorKind, PoolConfig, PoolDriver};
@@ -204,8 +205,7 @@ async fn compute(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>)
     };
     let agents = hubs.iter().map(|(id, hub)| (*id, hub.clone() as Arc<dyn ToAgents>)).collect();
     let (clock, rng) = (parts.clock.clone(), parts.rng.clone());
-    let conductor =
-        Conductor::new(ConductorConfig::default(), db.clone(), cells.clone(), agents, clock.clone(), rng.clone())?;
+    let conductor = Conductor::new(conducting(config), db.clone(), cells.clone(), agents, clock.clone(), rng.clone())?;
     if config.database.api.is_none() {
         // One file, and the directory's lock is ours: whoever held these flows is dead.
         conductor.take_over().await?;
@@ -223,6 +223,15 @@ async fn compute(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>)
     tracing::debug!(%first, "the hosts of this process are in this cell");
     behind.push(Behind::new(move |stop| conductor.run(stop)));
     Ok((Arc::new(compute), facts))
+}
+
+fn conducting(config: &Config) -> ConductorConfig {
+    // Checked to lie where neither sign nor size is lost.
+    let ratio = |value: f64| Ratio((value * 1_000.0) as u64);
+    let mut settings = ConductorConfig::default();
+    settings.ratios.cpu = ratio(config.compute.cpu_ratio);
+    settings.ratios.memory = ratio(config.compute.memory_ratio);
+    settings
 }
 
 async fn open_cells(parts: &Parts<'_>, db: &Db<umbel_compute::Api>) -> Result<Cells> {

@@ -100,6 +100,7 @@ pub struct ComputeConfig {
     /// The pool of system disks.
     pub pool: String,
     pub availability_zone: String,
+    /// How many virtual CPUs are promised for each of a host's, and MiB for each of its.
     pub cpu_ratio: f64,
     pub memory_ratio: f64,
 }
@@ -167,7 +168,7 @@ impl Default for ImageConfig {
 
 impl Default for ComputeConfig {
     fn default() -> Self {
-        ComputeConfig { pool: "vms".into(), availability_zone: "nova".into(), cpu_ratio: 4.0, memory_ratio: 1.0 }
+        ComputeConfig { pool: "vms".into(), availability_zone: "nova".into(), cpu_ratio: 16.0, memory_ratio: 1.0 }
     }
 }
 
@@ -220,6 +221,11 @@ impl Config {
         for service in self.listen.ports.keys() {
             if !["identity", "image", "compute"].contains(&service.as_str()) {
                 return Err(Error::bad_request(format!("listen.ports names '{service}', which is no service here.")));
+            }
+        }
+        for (key, ratio) in [("cpu_ratio", self.compute.cpu_ratio), ("memory_ratio", self.compute.memory_ratio)] {
+            if !(0.001..=1_000.0).contains(&ratio) {
+                return Err(Error::bad_request(format!("compute.{key} is {ratio}; it lies between 0.001 and 1000.")));
             }
         }
         if self.database.cells.is_empty() {
@@ -292,6 +298,7 @@ mod tests {
         check("[image]\npool = 'x'\n[[pools]]\nname = 'vms'\ndriver = 'local'\n", "image.pool");
         check("[[pools]]\nname = 'a'\ndriver = 'local'\n[[pools]]\nname = 'a'\ndriver = 'simulated'\n", "twice");
         check("[listen.ports]\nbogus = 1\n", "bogus");
+        check("[compute]\ncpu_ratio = 0.0\n", "cpu_ratio");
         assert!(Config::parse("[[pools]]\nname = 'a'\ndriver = 'gfs'\n").is_err());
     }
 }
