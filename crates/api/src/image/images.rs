@@ -12,6 +12,8 @@ pub static LIST: Route = Route::new(Method::Get, "/v2/images", "get_images", Rul
 pub static SHOW: Route = Route::new(Method::Get, "/v2/images/{image_id}", "get_image", Rule::Reader);
 pub static UPDATE: Route = Route::new(Method::Patch, "/v2/images/{image_id}", "modify_image", Rule::Member);
 pub static DELETE: Route = Route::new(Method::Delete, "/v2/images/{image_id}", "delete_image", Rule::Member);
+/// What a client asks for that has lost the id; there is no image without one.
+pub static DELETE_NONE: Route = Route::new(Method::Delete, "/v2/images", "delete_image", Rule::Member);
 
 /// An image as `GET /v2/images/{image_id}` answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

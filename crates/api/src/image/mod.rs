@@ -17,7 +17,7 @@ mod versions;
 
 pub use actions::{DEACTIVATE, REACTIVATE};
 pub use data::{DOWNLOAD, UPLOAD};
-pub use images::{CREATE, DELETE, Image, ImageList, LIST, SHOW, UPDATE};
+pub use images::{CREATE, DELETE, DELETE_NONE, Image, ImageList, LIST, SHOW, UPDATE};
 pub use info::{ImportInfo, ImportMethods, SHOW_IMPORT, SHOW_STORES, SHOW_STORES_DETAIL, StoreInfo, Stores};
 pub use locations::{CREATE_LOCATION, ImageLocation, LIST_LOCATIONS, LocationMetadata, NewLocation, ValidationData};
 pub use members::{

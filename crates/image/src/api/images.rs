@@ -26,6 +26,7 @@ pub async fn create(state: Arc<Images>, mut req: Req) -> Result<Reply> {
 }
 
 pub async fn list(state: Arc<Images>, req: Req) -> Result<Reply> {
+    check_id_is_meant(&req)?;
     let listing = Listing::parse(&req.query_pairs(), &state.config)?;
     let (records, more) = state.list(&req.ctx, &listing).await?;
     let next = match records.last() {
@@ -60,6 +61,19 @@ pub async fn update(state: Arc<Images>, mut req: Req) -> Result<Reply> {
 pub async fn delete(state: Arc<Images>, req: Req) -> Result<Reply> {
     state.delete(&req.ctx, image_id(&req)?).await?;
     Ok(Reply::empty(204))
+}
+
+pub async fn delete_none(_: Arc<Images>, req: Req) -> Result<Reply> {
+    check_id_is_meant(&req)?;
+    Err(Error::new(Kind::MethodNotAllowed, "The method is not allowed for this resource."))
+}
+
+/// `/v2/images/` is an image whose id is empty, not the list: a client that lost the id must not meet everything.
+fn check_id_is_meant(req: &Req) -> Result<()> {
+    match req.path.ends_with('/') {
+        true => Err(Error::not_found("No image found with an empty ID.")),
+        false => Ok(()),
+    }
 }
 
 pub fn image_id(req: &Req) -> Result<ImageId> {

@@ -28,6 +28,7 @@ pub fn service(state: Arc<Images>) -> Service {
         .on(&routes::SHOW, images::show)
         .on(&routes::UPDATE, images::update)
         .on(&routes::DELETE, images::delete)
+        .on(&routes::DELETE_NONE, images::delete_none)
         .on(&routes::UPLOAD, data::upload)
         .on(&routes::DOWNLOAD, data::download)
         .on(&routes::CREATE_TAG, tags::create)

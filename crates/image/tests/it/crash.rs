@@ -132,17 +132,11 @@ async fn an_upload_that_lost_its_claim_does_no_harm() {
     let (other, _) = cloud.another();
     cloud.clock.advance(Duration::from_secs(3_600));
     let sweep = tokio::spawn(async move { Images::sweep(&other).await });
-    let removal = async {
-        loop {
-            match cloud.world.waiting().into_iter().find(|waiting| waiting.operation == Operation::Remove) {
-                Some(removal) => break removal,
-                None => tokio::task::yield_now().await,
-            }
-        }
-    };
-    let removal = tokio::time::timeout(Duration::from_secs(30), removal).await.unwrap();
+    eventually("the sweep removes the disk", async || {
+        cloud.world.waiting().iter().any(|waiting| waiting.operation == Operation::Remove)
+    })
+    .await;
     cloud.world.set_mode(Mode::default());
-    let _ = removal;
     assert_eq!(sweep.await.unwrap().uploads, 1);
     assert!(slow.await.unwrap().status >= 400);
     assert_eq!(cloud.show(&id).await["status"], "queued");

@@ -61,4 +61,8 @@ async fn what_is_not_there_is_404() {
         cloud.get(&token, path).await.expect(404);
     }
     cloud.call(&token, "PUT", "/image/v2/images", json!({})).await.expect(405);
+    cloud.delete(&token, "/image/v2/images").await.expect(405);
+    // An id that got lost.
+    cloud.get(&token, "/image/v2/images/").await.expect(404);
+    cloud.delete(&token, "/image/v2/images/").await.expect(404);
 }

@@ -155,7 +155,7 @@ async fn an_upload_whose_client_goes_leaves_nothing() {
         drop(client);
         eventually("the image is queued again", async || cloud.show(&id).await["status"] == "queued").await;
         untouched(&cloud, &id).await;
-        assert!(cloud.images.watch_upload(id.parse().unwrap()).is_none());
+        eventually("the upload is forgotten", async || cloud.images.watch_upload(id.parse().unwrap()).is_none()).await;
     }
     server.drain(Duration::from_secs(10)).await;
 }
