@@ -20,7 +20,20 @@ async fn the_main_job_on_local_disks() {
     power(&openstack).await;
     end(&openstack).await;
     assert!(!holds(&disks, &server), "the server's disk is gone from {}", disks.display());
+    without_network(&openstack).await;
     process.stop().await;
+}
+
+/// Every way in which a client asks for no network, or for whatever there is.
+async fn without_network(openstack: &Openstack) {
+    for (name, asked) in
+        [("n1", &["--network", "none"][..]), ("n2", &["--network", "auto"]), ("n3", &["--nic", "auto"]), ("n4", &[])]
+    {
+        let mut args = vec!["server", "create", "--image", "guest", "--flavor", "tiny", "--wait", name];
+        args.extend(asked);
+        assert_eq!(openstack.json(&args).await["status"], "ACTIVE", "{asked:?}");
+        openstack.run(&["server", "delete", "--wait", name]).await;
+    }
 }
 
 #[tokio::test]
