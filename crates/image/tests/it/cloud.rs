@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use umbel_auth::{Signer, SigningKey, Verifier};
 use umbel_core::{Clock, ManualClock, Principal, Rng, Scope, SeededRng, SystemRng, Timestamp};
-use umbel_db::Engine;
-use umbel_db::testing::{TempDb, open};
+use umbel_db::testing::fresh;
+use umbel_db::{Db, Engine};
 use umbel_driver::{Mode, Pool, SimulatedPool, Simulation};
 use umbel_http::{App, Body, Router, oneshot};
 use umbel_image::{Config, Image, Images, Store, service};
@@ -22,9 +22,10 @@ pub struct Cloud {
     pub second: Arc<dyn Pool>,
     pub clock: Arc<ManualClock>,
     pub router: Router,
-    pub temp: TempDb<Image>,
     signer: Signer,
     config: Config,
+    url: String,
+    _dir: Option<tempfile::TempDir>,
 }
 
 /// A reply, read whole.
@@ -67,21 +68,25 @@ impl Cloud {
     pub async fn with(engine: Engine, config: Config) -> Cloud {
         let world = Simulation::new(Mode::default());
         let pools = ["fast", "slow"].map(|name| Arc::new(SimulatedPool::new(&world, name)) as Arc<dyn Pool>);
-        Cloud::over(open(engine).await, config, world, pools).await
+        Cloud::over(engine, config, world, pools).await
     }
 
-    pub async fn over(temp: TempDb<Image>, config: Config, world: Arc<Simulation>, pools: [Arc<dyn Pool>; 2]) -> Cloud {
+    pub async fn over(engine: Engine, config: Config, world: Arc<Simulation>, pools: [Arc<dyn Pool>; 2]) -> Cloud {
+        let (url, dir) = fresh(engine).await;
+        let db = Db::open(&url, 4).await.unwrap();
+        db.migrate().await.unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_795_000_000)));
         let seed = SigningKey::generate(&SeededRng::new(5));
         let signer = Signer::new(SigningKey::from_seed(&seed).unwrap());
         let [pool, second] = pools;
-        let (images, router) = process(&temp, &pool, &second, &clock, &signer, &config);
-        Cloud { images, world, pool, second, clock, router, temp, signer, config }
+        let (images, router) = process(db, &pool, &second, &clock, &signer, &config);
+        Cloud { images, world, pool, second, clock, router, signer, config, url, _dir: dir }
     }
 
-    /// Another process of the same role on the same database and pools.
-    pub fn another(&self) -> (Arc<Images>, Router) {
-        process(&self.temp, &self.pool, &self.second, &self.clock, &self.signer, &self.config)
+    /// Another process of the same role on the same database and pools, with connections of its own.
+    pub async fn another(&self) -> (Arc<Images>, Router) {
+        let db = Db::open(&self.url, 4).await.unwrap();
+        process(db, &self.pool, &self.second, &self.clock, &self.signer, &self.config)
     }
 
     pub fn tick(&self) {
@@ -193,7 +198,7 @@ impl Cloud {
 }
 
 fn process(
-    temp: &TempDb<Image>,
+    db: Db<Image>,
     pool: &Arc<dyn Pool>,
     second: &Arc<dyn Pool>,
     clock: &Arc<ManualClock>,
@@ -205,7 +210,7 @@ fn process(
         Store { name: "slow".to_owned(), pool: second.clone(), default: false },
     ];
     let rng = Arc::new(SystemRng::new());
-    let images = Images::new(temp.db.clone(), stores, clock.clone(), rng.clone(), config.clone()).unwrap();
+    let images = Images::new(db, stores, clock.clone(), rng.clone(), config.clone()).unwrap();
     let images = Arc::new(images);
     let verifier = Arc::new(Verifier::new(vec![signer.public()], Arc::default(), clock.clone()));
     let router = App { verifier, rng }.router(vec![service(images.clone())]);

@@ -13,11 +13,11 @@ use crate::cloud::{Cloud, eventually, file, image, noise, send};
 /// Runs `request` against a process of its own, on a runtime of its own that is torn down when the pool is about to do
 /// `at`: nothing of that process runs on, not even its clean-up.
 fn killed_at(cloud: &Cloud, at: Operation, method: &str, path: &str, body: Vec<u8>) {
-    let (_, router) = cloud.another();
     let token = cloud.member("p");
     cloud.world.set_mode(Mode::Stepped);
     let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (method, path) = (method.to_owned(), path.to_owned());
+    let (_, router) = doomed.block_on(cloud.another());
     doomed.spawn(async move {
         let headers = [("x-auth-token", token.as_str()), ("content-type", "application/octet-stream")];
         send(&router, &method, &path, &headers, Body::from(body)).await
@@ -31,7 +31,8 @@ fn killed_at(cloud: &Cloud, at: Operation, method: &str, path: &str, body: Vec<u
             cloud.world.release(waiting.ticket);
         }
     });
-    doomed.shutdown_background();
+    doomed.shutdown_timeout(Duration::from_secs(60));
+    assert!(cloud.world.waiting().is_empty(), "the process is gone");
 }
 
 async fn swept_after(cloud: &Cloud, past: Duration) -> Swept {
@@ -129,7 +130,7 @@ async fn an_upload_that_lost_its_claim_does_no_harm() {
     let snapshot = cloud.world.next_waiting().await;
     assert_eq!(snapshot.operation, Operation::Snapshot);
     // Time passes for the others before the slow one renews its claim.
-    let (other, _) = cloud.another();
+    let (other, _) = cloud.another().await;
     cloud.clock.advance(Duration::from_secs(3_600));
     let sweep = tokio::spawn(async move { Images::sweep(&other).await });
     eventually("the sweep removes the disk", async || {

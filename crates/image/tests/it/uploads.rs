@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use umbel_core::Kind;
 use umbel_db::Engine;
-use umbel_db::testing::open;
 use umbel_driver::{LocalPool, LocalStore, Mode, Operation, Pool, SimulatedPool, Simulation};
 use umbel_http::Body;
 use umbel_image::Config;
@@ -55,7 +54,7 @@ async fn a_large_image_goes_through_in_pieces() {
     };
     let pools = [open_pool("fast").await, open_pool("slow").await];
     let world = Simulation::new(Mode::default());
-    let cloud = Cloud::over(open(Engine::Sqlite).await, Config::default(), world, pools).await;
+    let cloud = Cloud::over(Engine::Sqlite, Config::default(), world, pools).await;
     let token = cloud.member("p");
     let id = cloud.queued(&token, "raw").await;
     let mut bytes = vec![0; 24 << 20];
@@ -246,7 +245,7 @@ async fn a_full_pool_says_so() {
     let world = Simulation::new(Mode::default());
     let small =
         || std::sync::Arc::new(SimulatedPool::with_capacity(&world, "small", 100_000)) as std::sync::Arc<dyn Pool>;
-    let cloud = Cloud::over(open(Engine::Sqlite).await, Config::default(), world.clone(), [small(), small()]).await;
+    let cloud = Cloud::over(Engine::Sqlite, Config::default(), world.clone(), [small(), small()]).await;
     let token = cloud.member("p");
     let id = cloud.queued(&token, "raw").await;
     cloud.upload(&token, &id, &noise(1, 1 << 20)).await.refused(413, "storage media is full");
