@@ -184,6 +184,10 @@ async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -
         ..umbel_image::Config::default()
     };
     let images = Arc::new(Images::new(db, vec![store], parts.clock.clone(), parts.rng.clone(), settings)?);
+    if parts.config.database.image.is_none() {
+        // As with the conductor's flows: an upload that was cut off is queued again now, not when its lease has run out.
+        images.take_over().await?;
+    }
     let kept = images.clone();
     behind.push(Behind::new(move |mut stop| {
         kept.run_background(async move {
