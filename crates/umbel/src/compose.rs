@@ -287,7 +287,7 @@ async fn start_agents(
         let mut settings = HostConfig::new(host.clone());
         settings.availability_zone.clone_from(&parts.config.compute.availability_zone);
         settings.scratch = parts.state.join("tmp");
-        let pools = storage.of_host(&parts.config.compute.pool);
+        let pools = storage.of_host(&parts.config.compute.pools);
         let agent = Agent::new(settings, hypervisor, pools, parts.images.clone(), parts.clock.clone());
         let link: Arc<dyn ToConductor> = Arc::new(hub.connect(&host, agent.clone()));
         behind.push(Behind::new(move |stop| agent.run(link, stop)));
@@ -437,11 +437,10 @@ impl Storage {
         format!("disks live in the pools {}", pools.collect::<Vec<_>>().join(", "))
     }
 
-    /// As a host sees them, the pool of system disks first.
-    pub fn of_host(&self, first: &str) -> Vec<HostPool> {
-        let mut pools = self.pools.clone();
-        pools.sort_by_key(|pool| pool.pool.name() != first);
-        pools
+    /// Those in which a host puts system disks, in the order of preference.
+    pub fn of_host(&self, names: &[String]) -> Vec<HostPool> {
+        let named = |name: &String| self.pools.iter().find(|pool| pool.pool.name() == name);
+        names.iter().filter_map(named).cloned().collect()
     }
 }
 

@@ -97,8 +97,9 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct ComputeConfig {
-    /// The pool of system disks.
-    pub pool: String,
+    /// The pools of system disks; the first is preferred where a server asks for no tier. Other pools are left to images
+    /// and volumes, also when these are full.
+    pub pools: Vec<String>,
     pub availability_zone: String,
     /// How many virtual CPUs are promised for each of a host's, and MiB for each of its.
     pub cpu_ratio: f64,
@@ -168,7 +169,12 @@ impl Default for ImageConfig {
 
 impl Default for ComputeConfig {
     fn default() -> Self {
-        ComputeConfig { pool: "vms".into(), availability_zone: "nova".into(), cpu_ratio: 16.0, memory_ratio: 1.0 }
+        ComputeConfig {
+            pools: vec!["vms".into()],
+            availability_zone: "nova".into(),
+            cpu_ratio: 16.0,
+            memory_ratio: 1.0,
+        }
     }
 }
 
@@ -211,7 +217,11 @@ impl Config {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::bad_request(format!("The pool '{}' is configured twice.", twice[0])));
         }
-        for (role, wanted) in [("image.pool", &self.image.pool), ("compute.pool", &self.compute.pool)] {
+        if self.compute.pools.is_empty() {
+            return Err(Error::bad_request("compute.pools names no pool."));
+        }
+        let of_compute = self.compute.pools.iter().map(|pool| ("compute.pools", pool));
+        for (role, wanted) in of_compute.chain([("image.pool", &self.image.pool)]) {
             if !self.pools.is_empty() && !names.contains(&wanted.as_str()) {
                 return Err(Error::bad_request(format!(
                     "{role} names the pool '{wanted}', which [[pools]] does not have."
