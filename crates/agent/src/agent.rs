@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use umbel_bus::{Blob, Desired, Observed, OnHost, Task, TaskReply, ToConductor};
-use umbel_core::{Clock, Result};
+use umbel_core::{Clock, Error, Kind, Result};
 use umbel_driver::{Capacity, Hypervisor};
 use uuid::Uuid;
 
@@ -202,6 +202,9 @@ impl OnHost for Agent {
             Task::Console { server_id, limit } => {
                 let bytes = self.hypervisor.console(server_id, limit).await?;
                 Ok(TaskReply::Console(Blob(bytes.to_vec())))
+            }
+            Task::Snapshot { .. } | Task::RemoveSnapshot { .. } | Task::Export { .. } => {
+                Err(Error::new(Kind::NotImplemented, "This host cannot do this."))
             }
         }
     }

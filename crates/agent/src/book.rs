@@ -68,7 +68,15 @@ impl Slot {
 }
 
 fn nothing_known(server_id: Uuid) -> Observed {
-    Observed { server_id, generation: Generation(0), present: false, power: None, fault: None, steps: Vec::new() }
+    Observed {
+        server_id,
+        generation: Generation(0),
+        present: false,
+        power: None,
+        volumes: Vec::new(),
+        fault: None,
+        steps: Vec::new(),
+    }
 }
 
 impl Book {

@@ -97,5 +97,13 @@ impl Agent {
 }
 
 fn unasked(server_id: Uuid, power: umbel_bus::Power) -> Observed {
-    Observed { server_id, generation: Generation(0), present: true, power: Some(power), fault: None, steps: Vec::new() }
+    Observed {
+        server_id,
+        generation: Generation(0),
+        present: true,
+        power: Some(power),
+        volumes: Vec::new(),
+        fault: None,
+        steps: Vec::new(),
+    }
 }

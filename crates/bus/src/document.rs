@@ -41,7 +41,22 @@ pub struct Domain {
     pub vcpus: u32,
     pub memory_mib: u64,
     pub disks: Vec<Disk>,
+    /// From the volume service; the agent neither makes nor removes them. Others than these are detached.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
     pub config_drive: Option<ConfigDrive>,
+}
+
+/// A volume that a guest has. Its serial is the first 20 characters of its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    pub volume_id: Uuid,
+    #[serde(flatten)]
+    pub at: DiskRef,
+    pub size_bytes: u64,
+    /// `Some(0)` is booted from first.
+    pub boot_index: Option<u32>,
+    pub read_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,6 +145,9 @@ pub struct Observed {
     pub present: bool,
     /// `None` if it is not present, or the hypervisor did not answer.
     pub power: Option<Power>,
+    /// Volumes that the guest has, plugged in or, while it is off, defined.
+    #[serde(default)]
+    pub volumes: Vec<Uuid>,
     /// Why the generation could not be reached. Fit for the server's owner to read.
     pub fault: Option<String>,
     /// What was done on the way to the generation, in order.
@@ -170,6 +188,9 @@ pub enum Step {
     DomainResume,
     DomainRemove,
     DiskRemove,
+    VolumeAttach,
+    VolumeDetach,
+    VolumeExtend,
 }
 
 impl Step {
@@ -187,6 +208,9 @@ impl Step {
             Step::DomainResume => "domain_resume",
             Step::DomainRemove => "domain_remove",
             Step::DiskRemove => "disk_remove",
+            Step::VolumeAttach => "volume_attach",
+            Step::VolumeDetach => "volume_detach",
+            Step::VolumeExtend => "volume_extend",
         }
     }
 }
@@ -233,18 +257,41 @@ pub struct PoolReport {
     pub free: u64,
 }
 
-/// A question to an agent that changes nothing. Lost with its answer if the connection breaks: the caller asks again.
+/// A question to an agent, or a piece of work that may be repeated. Lost with its answer if the connection breaks: the
+/// caller asks again, and finds the work under way or done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "task", rename_all = "lowercase")]
 pub enum Task {
     /// The last `limit` bytes of the guest's first serial port.
     Console { server_id: Uuid, limit: usize },
+    /// One point in time over these disks, under this name.
+    Snapshot {
+        server_id: Uuid,
+        disks: Vec<DiskRef>,
+        snapshot: String,
+        /// The guest's agent must hold its file systems meanwhile; without it, it is asked to where it answers.
+        quiesce: bool,
+    },
+    /// Clones of the snapshots live on.
+    RemoveSnapshot { server_id: Uuid, disks: Vec<DiskRef>, snapshot: String },
+    /// Sends the snapshot's bytes to the image service, as the data of an image that is queued.
+    Export { server_id: Uuid, disk: DiskRef, snapshot: String, image_id: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", content = "is", rename_all = "lowercase")]
 pub enum TaskReply {
     Console(Blob),
+    /// A location for each disk, in the order of the question.
+    Snapshot(Vec<SnapshotAt>),
+    Done,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotAt {
+    /// As the image service and pools understand it: `rbd://<fsid>/<pool>/<disk>/<snapshot>`.
+    pub location: String,
+    pub size_bytes: u64,
 }
 
 impl Serialize for Blob {
@@ -312,6 +359,7 @@ mod tests {
             vcpus: 1,
             memory_mib: 64,
             disks: vec![disk(DiskSource::Image(image)), disk(DiskSource::Blank)],
+            volumes: Vec::new(),
             config_drive: Some(ConfigDrive {
                 at: at("c"),
                 files: vec![ConfigFile { path: "p".into(), content: Blob(vec![0, 255]) }],

@@ -16,7 +16,7 @@ mod local;
 
 pub use document::{
     Blob, ConfigDrive, ConfigFile, Desired, Disk, DiskRef, DiskSource, Domain, Facts, HostReport, ImageSource,
-    Observed, PoolReport, Power, Restart, Step, StepReport, Target, Task, TaskReply, Want,
+    Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume, Want,
 };
 pub use faulty::{Faults, Faulty};
 pub use link::{OnHost, ToAgents, ToConductor};

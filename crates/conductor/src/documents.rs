@@ -66,6 +66,7 @@ fn domain(server: &Server, power: Target, rows: &[DiskRow]) -> Result<Domain> {
         vcpus: flavor.vcpus,
         memory_mib: flavor.memory_mib,
         disks,
+        volumes: Vec::new(),
         config_drive,
     })
 }

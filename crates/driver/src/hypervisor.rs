@@ -1,11 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
-use umbel_core::Result;
+use umbel_core::{Error, Kind, Result};
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -135,4 +135,55 @@ pub trait Hypervisor: Send + Sync {
     async fn console(&self, id: Uuid, limit: usize) -> Result<Bytes>;
 
     fn subscribe(&self) -> broadcast::Receiver<DomainEvent>;
+
+    /// Serials of the disks that the guest has: those of its definition while it is off, those that are plugged in while
+    /// it runs.
+    async fn disks(&self, id: Uuid) -> Result<Vec<String>> {
+        Err(unsupported(format!("disks of {id}")))
+    }
+
+    /// Plugs a disk into a guest, running or off, and into its definition. One of the same serial that is there
+    /// already is no failure.
+    async fn attach_disk(&self, id: Uuid, disk: &DomainDisk) -> Result<()> {
+        Err(unsupported(format!("attaching {} to {id}", disk.serial)))
+    }
+
+    /// Takes a disk away, once a running guest has let it go; `Timeout` if it does not: the disk stays attached then, and
+    /// this may be called again. One that is not there is no failure.
+    async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<()> {
+        Err(unsupported(format!("detaching {serial} from {id}")))
+    }
+
+    /// Shows the guest that a disk has grown to `size` bytes. Nothing to do for a guest that is off.
+    async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()> {
+        Err(unsupported(format!("growing {serial} of {id} to {size}")))
+    }
+
+    /// Has the guest's agent flush and hold its file systems; their number. `Unavailable` where no agent answers.
+    async fn freeze(&self, id: Uuid) -> Result<u32> {
+        Err(unsupported(format!("freezing {id}")))
+    }
+
+    /// Undoes [`Hypervisor::freeze`]; no failure if nothing was frozen.
+    async fn thaw(&self, id: Uuid) -> Result<()> {
+        Err(unsupported(format!("thawing {id}")))
+    }
+}
+
+fn unsupported(what: String) -> Error {
+    Error::new(Kind::NotImplemented, "This hypervisor cannot do this.").because(what)
+}
+
+/// What a pool of files asks of the hypervisor on its host: a file that a guest has open is the guest's to change.
+#[async_trait]
+pub trait LiveDisks: Send + Sync {
+    /// Whether a running guest has the file open for writing.
+    async fn is_live(&self, file: &Path) -> Result<bool>;
+
+    /// Guests go over from each file to its overlay, all at one point in time. The overlays exist: qcow2, as large as the
+    /// file, and with the file as backing. Files that no guest has open are left out. All go over or none.
+    async fn switch(&self, moves: &[(PathBuf, PathBuf)]) -> Result<()>;
+
+    /// Grows the file's disk to `size` bytes through the guest that has it open, which sees it at once.
+    async fn grow(&self, file: &Path, size: u64) -> Result<()>;
 }

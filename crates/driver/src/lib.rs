@@ -10,9 +10,12 @@ mod pool;
 mod simulated;
 
 pub use hypervisor::{
-    Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power,
+    Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, LiveDisks, Power,
 };
 pub use local::{LocalPool, LocalStore};
 pub use location::Location;
-pub use pool::{ByteStream, Capacity, DiskInfo, Pool, Progress, Removed, WriteOptions, no_progress};
+pub use pool::{
+    ByteStream, Capacity, Change, ChangeStream, Child, DiskInfo, Extent, Hidden, Limits, Pool, Progress, Removed,
+    Usage, WriteOptions, no_progress,
+};
 pub use simulated::{HostSize, Mode, Operation, SimulatedHypervisor, SimulatedPool, Simulation, Timings, Waiting};

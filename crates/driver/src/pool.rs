@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use umbel_core::Result;
+use umbel_core::{Error, Kind, Result};
 
 use crate::{Attachment, Location};
 
@@ -57,6 +57,71 @@ impl Default for WriteOptions {
     fn default() -> Self {
         WriteOptions { size: None, min_size: 0, progress: no_progress() }
     }
+}
+
+/// A range of a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: u64,
+    pub length: u64,
+    /// It reads as zeros, so nothing need be copied.
+    pub zero: bool,
+}
+
+/// A range of a disk with what is to stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Data { offset: u64, bytes: Bytes },
+    Zero { offset: u64, length: u64 },
+}
+
+/// Changes in ascending order. An `Err` item ends the stream and the writing.
+pub type ChangeStream = Pin<Box<dyn Stream<Item = Result<Change>> + Send>>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Name of its pool in the cluster: Ceph's name, or that of a local pool.
+    pub pool: String,
+    pub disk: String,
+    /// It was removed, and lives on for clones of its own.
+    pub hidden: bool,
+}
+
+/// Bytes that a disk occupies, replicas not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// By the disk as it is now, beyond its newest snapshot.
+    pub head: u64,
+    /// By each snapshot beyond the one before, oldest first.
+    pub snapshots: Vec<(String, u64)>,
+}
+
+/// A disk that is out of sight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// The name that it had.
+    pub disk: String,
+    /// What the pool calls it now: Ceph's trash id.
+    pub id: String,
+    /// It can be purged: no clone is left.
+    pub free: bool,
+}
+
+/// None: no limit. Bytes and operations per second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub iops: Option<u64>,
+    pub iops_burst: Option<u64>,
+    pub read_iops: Option<u64>,
+    pub read_iops_burst: Option<u64>,
+    pub write_iops: Option<u64>,
+    pub write_iops_burst: Option<u64>,
+    pub bytes: Option<u64>,
+    pub bytes_burst: Option<u64>,
+    pub read_bytes: Option<u64>,
+    pub read_bytes_burst: Option<u64>,
+    pub write_bytes: Option<u64>,
+    pub write_bytes_burst: Option<u64>,
 }
 
 /// A place for disks: raw block images with copy-on-write clones and snapshots.
@@ -120,4 +185,59 @@ pub trait Pool: Send + Sync {
 
     /// How a hypervisor on this host opens the disk.
     fn attachment(&self, disk: &str) -> Attachment;
+
+    /// Gives the disk another name; its snapshots, clones and the guest that runs on it keep it. `to` that exists is
+    /// `Conflict`, unless `disk` is gone: then this was done before.
+    async fn rename(&self, disk: &str, to: &str) -> Result<()> {
+        Err(unsupported(self.name(), format!("renaming {disk} to {to}")))
+    }
+
+    /// As [`Pool::rename`], for a snapshot.
+    async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()> {
+        Err(unsupported(self.name(), format!("renaming {disk}@{snapshot} to {to}")))
+    }
+
+    /// One point in time for all of these `(disk, snapshot)`: no write that a disk has at its point was issued after
+    /// one that another disk lacks, whoever writes to them. All are made or none.
+    async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()> {
+        Err(unsupported(self.name(), format!("a snapshot of {} disks at once", disks.len())))
+    }
+
+    /// The ranges that differ between snapshot `from` and snapshot `to`, ascending and not overlapping. No `from`: from
+    /// a disk of zeros, so all that is stored, inherited from parents or not. No `to`: the disk as it is now. May name
+    /// more than differs, never less. Where the disk was shorter at `from`, what it has gained differs.
+    async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>> {
+        Err(unsupported(self.name(), format!("differences of {disk} from {from:?} to {to:?}")))
+    }
+
+    /// Writes changes into an existing disk that nothing else writes to; the bytes of data written. What fails half-way
+    /// stays half done: the caller repeats all of it.
+    async fn patch(&self, disk: &str, changes: ChangeStream, progress: Progress) -> Result<u64> {
+        drop((changes, progress));
+        Err(unsupported(self.name(), format!("writing into {disk}")))
+    }
+
+    /// Disks that are direct clones of the snapshot, in all pools that can tell, hidden ones too.
+    async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>> {
+        Err(unsupported(self.name(), format!("clones of {disk}@{snapshot}")))
+    }
+
+    /// Bytes really stored for the disk and each of its snapshots, parents not counted.
+    async fn usage(&self, disk: &str) -> Result<Usage> {
+        Err(unsupported(self.name(), format!("room taken by {disk}")))
+    }
+
+    /// What was removed and still has clones, or waits to be purged.
+    async fn hidden(&self) -> Result<Vec<Hidden>> {
+        Err(unsupported(self.name(), "hidden disks".to_owned()))
+    }
+
+    /// Limits on the I/O of whoever has the disk open, from now on; replaces all earlier ones.
+    async fn limit(&self, disk: &str, limits: &Limits) -> Result<()> {
+        Err(unsupported(self.name(), format!("limits on {disk}: {limits:?}")))
+    }
+}
+
+fn unsupported(pool: &str, what: String) -> Error {
+    Error::new(Kind::NotImplemented, format!("The pool '{pool}' cannot do this.")).because(what)
 }

@@ -277,6 +277,7 @@ pub fn domain(id: Uuid, pool: &str, source: DiskSource) -> Domain {
         vcpus: 1,
         memory_mib: 64,
         disks: vec![disk],
+        volumes: Vec::new(),
         config_drive: Some(ConfigDrive { at: at(pool, format!("{id}_disk.config")), files: vec![file] }),
     }
 }

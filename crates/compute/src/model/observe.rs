@@ -123,6 +123,7 @@ mod tests {
             server_id: server.id.uuid(),
             generation: server.state.generation,
             present: power.is_some(),
+            volumes: Vec::new(),
             power,
             fault: fault.map(str::to_owned),
             steps: vec![],

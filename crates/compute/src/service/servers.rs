@@ -319,6 +319,7 @@ impl Compute {
         let reply = self.agents.task(&host.name, task, self.config.agent_deadline()).await;
         let bytes = match reply {
             Ok(TaskReply::Console(blob)) => blob.0,
+            Ok(_) => return Err(Error::internal("a host answered another question")),
             Err(error) if error.is(Kind::NotFound) => return Err(Error::not_found("Unable to get console")),
             Err(error) => return Err(error),
         };

@@ -100,7 +100,7 @@ impl OnHost for Agent {
     async fn desire(&self, _: Desired) {}
 
     async fn task(&self, task: Task) -> Result<TaskReply> {
-        let Task::Console { .. } = task;
+        let Task::Console { .. } = task else { panic!("nobody asks this") };
         Ok(TaskReply::Console(Blob(b"one\ntwo\nlogin: ".to_vec())))
     }
 }
@@ -267,6 +267,7 @@ impl Cloud {
                 server_id: id.uuid(),
                 generation: server.state.generation,
                 present: power.is_some(),
+                volumes: Vec::new(),
                 power,
                 fault: None,
                 steps: vec![],
