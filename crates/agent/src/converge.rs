@@ -45,6 +45,7 @@ impl Agent {
             generation: desired.generation,
             present,
             power: power.map(crate::report::power),
+            volumes: Vec::new(),
             fault: outcome.err().map(|error| error.message().to_owned()),
             steps: steps.into_reports(),
         }
