@@ -3,6 +3,7 @@
 
 pub mod config_drive;
 pub mod conformance;
+pub mod convert;
 mod hypervisor;
 mod local;
 mod location;

@@ -3,5 +3,6 @@
 // clippy.toml allows these in tests, and clippy does not count the helpers of an integration test as such.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod convert;
 mod local;
 mod simulated;

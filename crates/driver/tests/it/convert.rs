@@ -1,0 +1,164 @@
+//! Images that `qemu-img` made, read by our own readers and compared byte by byte.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use umbel_core::{Result, Rng, SeededRng};
+use umbel_driver::Change;
+use umbel_driver::convert::{Converter, ImageFormat, Source};
+
+const MIB: usize = 1 << 20;
+
+struct File(Vec<u8>);
+
+#[async_trait]
+impl Source for File {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+        Ok(Bytes::copy_from_slice(&self.0[offset as usize..(offset + length) as usize]))
+    }
+}
+
+fn run(program: &str, args: &[&str]) {
+    let done = Command::new(program).args(args).output();
+    let done = done.unwrap_or_else(|error| panic!("{program}: {error}: run scripts/deps.sh, or install qemu-utils"));
+    assert!(done.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Noise, text that compresses, holes, single sectors, and an end that is no whole cluster.
+fn disk() -> Vec<u8> {
+    let mut bytes = vec![0; 67 * MIB + 3 * 512];
+    let rng = SeededRng::new(3);
+    rng.fill(&mut bytes[..5 * MIB]);
+    for (index, byte) in bytes[9 * MIB..14 * MIB].iter_mut().enumerate() {
+        *byte = (index / 1_000) as u8;
+    }
+    bytes[20 * MIB + 512..20 * MIB + 1024].fill(9);
+    rng.fill(&mut bytes[31 * MIB + 65_000..33 * MIB + 100]);
+    bytes[64 * MIB..].fill(5);
+    bytes
+}
+
+struct Made {
+    _dir: tempfile::TempDir,
+    raw: PathBuf,
+    image: PathBuf,
+}
+
+fn made(format: &str, options: &[&str]) -> Made {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, image) = (dir.path().join("raw"), dir.path().join("image"));
+    std::fs::write(&raw, disk()).unwrap();
+    let (from, to) = (raw.to_str().unwrap(), image.to_str().unwrap());
+    let args = [&["convert", "-f", "raw", "-O", format], options, &[from, to]].concat();
+    run("qemu-img", &args);
+    Made { raw, image, _dir: dir }
+}
+
+async fn open(format: ImageFormat, image: &Path) -> Converter {
+    Converter::open(format, Arc::new(File(std::fs::read(image).unwrap()))).await.unwrap()
+}
+
+/// The disk by both ways out, which must be the same.
+async fn read(format: ImageFormat, image: &Path) -> Vec<u8> {
+    let converter = open(format, image).await;
+    let mut patched = vec![0; converter.virtual_size() as usize];
+    let (mut changes, mut end) = (converter.into_changes(1 << 30), 0);
+    while let Some(change) = changes.next().await {
+        match change.unwrap() {
+            Change::Data { offset, bytes } => {
+                assert!(offset >= end && !bytes.is_empty(), "ascending");
+                end = offset + bytes.len() as u64;
+                patched[offset as usize..end as usize].copy_from_slice(&bytes);
+            }
+            Change::Zero { .. } => panic!("a blank disk needs no zeros"),
+        }
+    }
+    let mut streamed = Vec::new();
+    let mut bytes = open(format, image).await.into_bytes();
+    while let Some(chunk) = bytes.next().await {
+        streamed.extend_from_slice(&chunk.unwrap());
+    }
+    assert!(streamed == patched, "{format}: the stream is not what the changes are");
+    patched
+}
+
+async fn same(format: ImageFormat, name: &str, options: &[&str]) {
+    let made = made(name, options);
+    let mut want = std::fs::read(&made.raw).unwrap();
+    let got = read(format, &made.image).await;
+    // Some formats know only disks of whole cylinders or mebibytes.
+    assert!(got.len() >= want.len() && got.len() - want.len() < 2 * MIB, "{name} {options:?}: {} bytes", got.len());
+    want.resize(got.len(), 0);
+    assert!(got == want, "{name} {options:?}: other bytes");
+}
+
+#[tokio::test]
+async fn qcow2_of_all_kinds() {
+    let kinds: [&[&str]; 10] = [
+        &[],
+        &["-c"],
+        &["-c", "-o", "compression_type=zstd"],
+        &["-o", "compat=0.10"],
+        &["-o", "cluster_size=512"],
+        &["-c", "-o", "cluster_size=4096"],
+        &["-o", "cluster_size=2M"],
+        &["-c", "-o", "cluster_size=2M"],
+        &["-o", "extended_l2=on"],
+        &["-o", "preallocation=metadata"],
+    ];
+    for options in kinds {
+        same(ImageFormat::Qcow2, "qcow2", options).await;
+    }
+}
+
+#[tokio::test]
+async fn vmdk_of_all_kinds_that_are_one_file() {
+    same(ImageFormat::Vmdk, "vmdk", &["-o", "subformat=monolithicSparse"]).await;
+    same(ImageFormat::Vmdk, "vmdk", &["-o", "subformat=monolithicSparse,zeroed_grain=on"]).await;
+    same(ImageFormat::Vmdk, "vmdk", &["-o", "subformat=streamOptimized"]).await;
+}
+
+#[tokio::test]
+async fn vdi_vhd_and_vhdx_of_all_kinds() {
+    same(ImageFormat::Vdi, "vdi", &[]).await;
+    same(ImageFormat::Vdi, "vdi", &["-o", "static=on"]).await;
+    same(ImageFormat::Vhd, "vpc", &[]).await;
+    same(ImageFormat::Vhd, "vpc", &["-o", "force_size=on"]).await;
+    same(ImageFormat::Vhd, "vpc", &["-o", "subformat=fixed,force_size=on"]).await;
+    same(ImageFormat::Vhdx, "vhdx", &[]).await;
+    same(ImageFormat::Vhdx, "vhdx", &["-o", "subformat=fixed"]).await;
+    same(ImageFormat::Vhdx, "vhdx", &["-o", "block_size=1M"]).await;
+    same(ImageFormat::Vhdx, "vhdx", &["-o", "block_size=32M"]).await;
+}
+
+/// An image that a guest wrote to: clusters in no order, discarded ones, rewritten compressed ones, and snapshots.
+#[tokio::test]
+async fn a_used_qcow2_is_its_present_state() {
+    for options in [&["-c"][..], &["-o", "extended_l2=on"], &["-o", "cluster_size=4096"]] {
+        let made = made("qcow2", options);
+        let image = made.image.to_str().unwrap();
+        run("qemu-img", &["snapshot", "-c", "before", image]);
+        let writes = [
+            "write -P 3 40M 70000",
+            "write -P 4 1M 4096",
+            "write -P 6 12M 100k",
+            "write -z 2M 1M",
+            "discard 3M 1M",
+            "write -P 8 39M 512",
+            "write -P 9 66M 3k",
+        ];
+        let commands: Vec<&str> = writes.iter().flat_map(|write| ["-c", write]).collect();
+        run("qemu-io", &[&["-f", "qcow2", "-d", "unmap"], commands.as_slice(), &[image]].concat());
+        let plain = made.raw.with_extension("out");
+        run("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", image, plain.to_str().unwrap()]);
+        assert!(read(ImageFormat::Qcow2, &made.image).await == std::fs::read(plain).unwrap(), "{options:?}");
+    }
+}
