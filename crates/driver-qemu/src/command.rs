@@ -1,5 +1,19 @@
 //! The command line of a guest's QEMU: pure, from the definition to the arguments.
 //!
+//! # What sits where on the guest's PCI bus
+//! `pc` can plug devices in and out while it runs, by ACPI, in every slot that was empty and in those of a bridge. Slots
+//! are given rather than left to QEMU, so that a guest that is started again finds its disks where they were, and so
+//! that disks do not take those of network cards.
+//!
+//! | Slot | What |
+//! |---|---|
+//! | 0, 1 | the host bridge; ISA and IDE |
+//! | 2 | random numbers |
+//! | 3 | a bridge: slots for the 17th disk and those after it |
+//! | 4 | serial channels: the guest agent's |
+//! | 5 to 15 | network cards |
+//! | 16 to 31 | disks, see [`crate::drive`] |
+//!
 //! Disks and devices are given as JSON, where no name can end an option and begin another; in the few old-style options
 //! commas are doubled, which is QEMU's quoting. Formats are always named: QEMU guessing the format of a disk would let a
 //! guest that writes a qcow2 header into its raw disk read any file of the host.
@@ -9,21 +23,20 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use umbel_core::{Error, Result};
-use umbel_driver::{Attachment, DiskFormat, DomainDisk, DomainSpec};
+use umbel_core::Result;
+use umbel_driver::DomainSpec;
 use uuid::Uuid;
 
+use crate::drive;
 use crate::host::Accelerator;
 
 /// Size of the translated code that the emulator keeps, in MiB. It would take up to 1 GiB of a host's memory for each
 /// guest; a small Linux boots as fast with this.
 const TRANSLATION_MIB: u32 = 64;
 
-/// Virtio carries no more (VIRTIO_BLK_ID_BYTES).
-const SERIAL_LENGTH: usize = 20;
-
-/// `pc` has two IDE channels with two drives each.
-const CDROMS: usize = 4;
+/// QEMU's name of the guest agent's channel, and its socket in the guest's directory.
+pub(crate) const AGENT: &str = "agent";
+pub(crate) const AGENT_SOCKET: &str = "agent.sock";
 
 /// The option that tells where the guest's files are. By it its process is known again.
 const CONSOLE: &str = "file,id=console,append=on,path=";
@@ -49,13 +62,28 @@ pub(crate) fn arguments(spec: &DomainSpec, console: &Path, accelerator: Accelera
     line.0.extend(["-chardev".into(), path]);
     line.json("-device", json!({"driver": "isa-serial", "chardev": "console"}));
     line.json("-object", json!({"qom-type": "rng-random", "id": "rng", "filename": "/dev/urandom"}));
-    line.json("-device", json!({"driver": "virtio-rng-pci", "rng": "rng"}));
-    let mut cdroms = 0;
-    for (index, disk) in spec.disks.iter().enumerate() {
-        line.json("-blockdev", block_device(disk, index)?);
-        line.json("-device", drive(disk, index, &mut cdroms)?);
+    line.json("-device", json!({"driver": "virtio-rng-pci", "rng": "rng", "addr": "2"}));
+    line.json(
+        "-device",
+        json!({"driver": "pci-bridge", "id": drive::BRIDGE, "addr": "3", "chassis_nr": 1, "shpc": false}),
+    );
+    channel(&mut line);
+    for planned in drive::plan(&spec.disks)? {
+        line.json("-blockdev", planned.node);
+        line.json("-device", planned.device);
     }
     Ok(line.0)
+}
+
+/// The guest agent's, as guests know it by its name. The socket's path is one in QEMU's working directory, the guest's
+/// own: a whole path may be longer than an address of a socket can be.
+fn channel(line: &mut Line) {
+    line.pair("-chardev", format!("socket,id={AGENT},path={AGENT_SOCKET},server=on,wait=off"));
+    line.json("-device", json!({"driver": "virtio-serial-pci", "id": "channels", "addr": "4"}));
+    line.json(
+        "-device",
+        json!({"driver": "virtserialport", "bus": "channels.0", "chardev": AGENT, "name": "org.qemu.guest_agent.0"}),
+    );
 }
 
 fn machine(line: &mut Line, spec: &DomainSpec, accelerator: Accelerator) {
@@ -109,67 +137,6 @@ impl Line {
     }
 }
 
-/// A disk as QEMU opens it: the format over the place. Writes are cached by the host and reach the disk when the guest
-/// flushes; what the guest discards is freed.
-fn block_device(disk: &DomainDisk, index: usize) -> Result<Value> {
-    let cache = json!({"direct": false, "no-flush": false});
-    let (format, place) = match &disk.attachment {
-        Attachment::File { path, format } => {
-            let path = path.to_str().ok_or_else(|| Error::bad_request("A disk's path is not UTF-8."))?;
-            let format = match format {
-                DiskFormat::Raw => "raw",
-                DiskFormat::Qcow2 => "qcow2",
-            };
-            let place = json!({"driver": "file", "filename": path, "aio": "threads"});
-            (format, place)
-        }
-        Attachment::Rbd { pool, image, user, conf } => {
-            let conf =
-                conf.to_str().ok_or_else(|| Error::bad_request("The path of a Ceph configuration is not UTF-8."))?;
-            ("raw", json!({"driver": "rbd", "pool": pool, "image": image, "user": user, "conf": conf}))
-        }
-        Attachment::Simulated => return Err(Error::bad_request("A simulated disk cannot be given to a real guest.")),
-    };
-    let mut place = place;
-    let mut node = json!({"driver": format, "node-name": node(index)});
-    for (key, value) in
-        [("cache", cache), ("discard", json!("unmap")), ("read-only", json!(disk.read_only || disk.cdrom))]
-    {
-        place[key] = value.clone();
-        node[key] = value;
-    }
-    node["file"] = place;
-    Ok(node)
-}
-
-fn drive(disk: &DomainDisk, index: usize, cdroms: &mut usize) -> Result<Value> {
-    if disk.serial.len() > SERIAL_LENGTH {
-        return Err(Error::bad_request(format!(
-            "A disk's serial number may have {SERIAL_LENGTH} characters, not more."
-        )));
-    }
-    let mut device = json!({"drive": node(index), "id": format!("disk{index}"), "serial": disk.serial});
-    if let Some(order) = disk.boot_index {
-        device["bootindex"] = json!(order);
-    }
-    if !disk.cdrom {
-        device["driver"] = json!("virtio-blk-pci");
-        return Ok(device);
-    }
-    if *cdroms == CDROMS {
-        return Err(Error::bad_request(format!("A guest may have {CDROMS} CD drives, not more.")));
-    }
-    device["driver"] = json!("ide-cd");
-    device["bus"] = json!(format!("ide.{}", *cdroms / 2));
-    device["unit"] = json!(*cdroms % 2);
-    *cdroms += 1;
-    Ok(device)
-}
-
-fn node(index: usize) -> String {
-    format!("node{index}")
-}
-
 /// QEMU's quoting of a comma. Control characters of a name are of no use to anybody who reads a process list.
 fn quoted(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).collect::<String>().replace(',', ",,")
@@ -183,6 +150,8 @@ fn doubled(text: &OsStr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use umbel_driver::{Attachment, DiskFormat, DomainDisk};
 
     use super::*;
 
@@ -230,7 +199,7 @@ mod tests {
         assert_eq!(blocks[1]["file"]["read-only"], true);
         let devices: Vec<Value> =
             values(&line, "-device").iter().map(|text| serde_json::from_str(text).unwrap()).collect();
-        let drives = &devices[2..];
+        let drives: Vec<&Value> = devices.iter().filter(|device| device.get("drive").is_some()).collect();
         assert_eq!((&drives[0]["driver"], &drives[0]["bootindex"]), (&json!("virtio-blk-pci"), &json!(0)));
         assert_eq!((&drives[3]["bus"], &drives[3]["unit"]), (&json!("ide.1"), &json!(0)));
         assert_eq!(values(&line, "-accel"), ["kvm"]);

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `domain.json` | its definition |
 //! | `power` | what it was last known to be; `running` without a process means that it crashed |
+//! | `held` | there while its processors stand still for a moment that nobody is to see |
 //! | `qmp.sock` | where its QEMU listens |
+//! | `agent.sock` | where its QEMU listens for those who want to speak to the agent in the guest |
 //! | `console.log`, `console.log.0` | what it wrote on its serial port, and what came before that |
 //! | `qemu.log` | what QEMU said on its standard error, of the last start |
 
@@ -12,12 +14,16 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 use umbel_driver::{DomainSpec, Power};
 use uuid::Uuid;
+
+use crate::command::AGENT_SOCKET;
+
+const QMP_SOCKET: &str = "qmp.sock";
 
 /// As much of QEMU's messages as is worth a log line.
 const COMPLAINT: u64 = 2_000;
@@ -45,6 +51,10 @@ impl Home {
         Ok(homes)
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn console(&self) -> PathBuf {
         self.dir.join("console.log")
     }
@@ -54,6 +64,30 @@ impl Home {
         fs::create_dir_all(&self.dir)?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
         self.replace("domain.json", &serde_json::to_vec_pretty(spec)?)
+    }
+
+    /// `None` if it was never defined.
+    pub(crate) fn definition(&self) -> io::Result<Option<DomainSpec>> {
+        match fs::read(self.dir.join("domain.json")) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.dir.join("held").exists()
+    }
+
+    pub(crate) fn set_held(&self, held: bool) -> io::Result<()> {
+        let path = self.dir.join("held");
+        if held {
+            return File::create(path).map(drop);
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Not synced to the disk: after a power failure of the host an older word here is as good, because the guest that
@@ -76,22 +110,27 @@ impl Home {
 
     /// A socket that listens, for QEMU to inherit.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
-        match fs::remove_file(self.dir.join("qmp.sock")) {
+        match fs::remove_file(self.dir.join(QMP_SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.short(|path| UnixListener::bind(path))
+        self.short(QMP_SOCKET, |path| UnixListener::bind(path))
     }
 
-    pub(crate) fn connect(&self) -> io::Result<std::os::unix::net::UnixStream> {
-        self.short(|path| std::os::unix::net::UnixStream::connect(path))
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
+        self.short(QMP_SOCKET, |path| UnixStream::connect(path))
+    }
+
+    /// The way to the agent in the guest.
+    pub(crate) fn connect_agent(&self) -> io::Result<UnixStream> {
+        self.short(AGENT_SOCKET, |path| UnixStream::connect(path))
     }
 
     /// Calls with a path of the socket that is surely short: the kernel takes no more than 107 bytes, and the directory
     /// may be deep.
-    fn short<T>(&self, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    fn short<T>(&self, socket: &str, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
         let dir = File::open(&self.dir)?;
-        call(Path::new(&format!("/proc/self/fd/{}/qmp.sock", dir.as_raw_fd())))
+        call(Path::new(&format!("/proc/self/fd/{}/{socket}", dir.as_raw_fd())))
     }
 
     pub(crate) fn log(&self) -> PathBuf {

@@ -9,16 +9,16 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::task::spawn_blocking;
 use umbel_core::{Error, Result};
-use umbel_driver::{DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
+use umbel_driver::{DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
 use uuid::Uuid;
 
 use crate::home::Home;
 use crate::host::{self, Accelerator};
-use crate::machine::{Machine, Request, Shared};
-use crate::{console, process};
+use crate::machine::{Machine, Request, Shared, Which};
+use crate::{console, guest_agent, process};
 
 /// Between two looks at the lengths of the console logs. A guest writes a few MiB per second at most.
 const TRIM: Duration = Duration::from_secs(10);
@@ -99,6 +99,20 @@ impl QemuHypervisor {
 
     async fn ask(&self, id: Uuid, request: Request) -> Result<()> {
         self.machine(id)?.ask(request).await.unwrap_or_else(|| Err(unknown(id)))
+    }
+
+    pub(crate) fn machines(&self) -> Vec<Machine> {
+        self.machines.lock().values().cloned().collect()
+    }
+
+    /// Whether an agent listens in the guest.
+    async fn has_agent(&self, id: Uuid) -> Result<bool> {
+        if self.machine(id)?.power() != Some(Power::Running) {
+            return Ok(false);
+        }
+        let (answer, found) = oneshot::channel();
+        self.ask(id, Request::FindAgent(answer)).await?;
+        Ok(found.await.unwrap_or(false))
     }
 
     /// Takes the machine out of the map once its task has ended with the domain.
@@ -216,6 +230,49 @@ impl Hypervisor for QemuHypervisor {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let read = spawn_blocking(move || console::tail(&path, limit)).await.map_err(Error::internal)?;
         read.map(Bytes::from).map_err(|error| Error::internal(error).because("reading a console log"))
+    }
+
+    async fn disks(&self, id: Uuid) -> Result<Vec<String>> {
+        let machine = self.machine(id)?;
+        let serials: Vec<String> = match machine.power() {
+            Some(Power::Running | Power::Paused) => {
+                machine.plugs().into_iter().filter_map(|plug| plug.serial).collect()
+            }
+            _ => {
+                let home = Home::new(&self.root, id);
+                let definition = home.definition();
+                let definition = definition.map_err(|error| Error::internal(error).because("a guest's definition"))?;
+                definition.into_iter().flat_map(|spec| spec.disks).map(|disk| disk.serial).collect()
+            }
+        };
+        Ok(serials.into_iter().filter(|serial| !serial.is_empty()).collect())
+    }
+
+    async fn attach_disk(&self, id: Uuid, disk: &DomainDisk) -> Result<()> {
+        self.ask(id, Request::Attach(Box::new(disk.clone()))).await
+    }
+
+    async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<()> {
+        self.ask(id, Request::Detach(serial.to_owned())).await
+    }
+
+    async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()> {
+        self.ask(id, Request::Resize(Which::Serial(serial.to_owned()), size)).await
+    }
+
+    async fn freeze(&self, id: Uuid) -> Result<u32> {
+        match self.has_agent(id).await? {
+            true => guest_agent::freeze(&Home::new(&self.root, id)).await,
+            false => Err(guest_agent::absent()),
+        }
+    }
+
+    async fn thaw(&self, id: Uuid) -> Result<()> {
+        match self.has_agent(id).await? {
+            true => guest_agent::thaw(&Home::new(&self.root, id)).await,
+            // Without an agent nothing was frozen.
+            false => Ok(()),
+        }
     }
 
     fn subscribe(&self) -> broadcast::Receiver<DomainEvent> {

@@ -15,18 +15,28 @@
 //!   that is off waits for requests and costs a kilobyte.
 //! * **The QMP socket listens before QEMU exists** and is handed down as its standard input: connecting needs no retries,
 //!   and the descriptor cannot leak into other children, as one that merely lacks close-on-exec would.
+//! * **What QEMU lists is the truth about a running guest's disks**: names of devices hold serials ([`drive`]), and the
+//!   definition follows. It is written after a disk came or went, and mended from QEMU's list when a guest is adopted.
+//! * **Files of disks are named as they are, links resolved**, when QEMU opens them: [`umbel_driver::LiveDisks`] is asked
+//!   by the names that the pool's files have.
 //! * **A process group, not a session, of its own** keeps a terminal's signals from guests. `setsid` would need code between
 //!   fork and exec, which is unsafe, and a fork of our whole address space where `posix_spawn` does without.
 
 mod command;
 mod console;
+mod drive;
+mod driver;
 mod ffi;
+mod guest_agent;
 mod home;
 mod host;
 mod hypervisor;
+mod live;
 mod machine;
+mod plugging;
 mod process;
 mod qmp;
+mod switch;
 
 pub use host::Accelerator;
 pub use hypervisor::{Options, QemuHypervisor};

@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 use tokio::io::unix::AsyncFd;
 use uuid::Uuid;
 
+use crate::home::Home;
 use crate::{command, ffi};
 
 pub(crate) struct Process {
@@ -26,19 +27,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU. Its standard input is the listening QMP socket; see the crate's documentation.
-    pub(crate) fn spawn(
-        binary: &Path,
-        arguments: &[OsString],
-        listener: OwnedFd,
-        log: fs::File,
-    ) -> io::Result<Process> {
+    /// Starts QEMU in the guest's directory. Its standard input is the listening QMP socket; see the crate's documentation.
+    pub(crate) fn spawn(binary: &Path, arguments: &[OsString], listener: OwnedFd, home: &Home) -> io::Result<Process> {
         let child = Command::new(binary)
             .args(arguments)
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
-            .stderr(Stdio::from(log))
-            .current_dir("/")
+            .stderr(Stdio::from(home.open_log()?))
+            .current_dir(home.dir())
             .process_group(0)
             .spawn()?;
         // Nobody reaps our child but us, so its number is surely still its own.

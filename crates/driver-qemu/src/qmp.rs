@@ -1,7 +1,7 @@
 //! QEMU's machine protocol: JSON lines over a socket, commands with ids, events in between.
 //!
-//! A small client of our own: the seven commands a guest's life needs, each with a deadline. One owner reads the
-//! stream; events that arrive while a command waits for its answer are kept in order.
+//! A small client of our own: the few commands that a guest's life and its disks need, each with a deadline. One owner
+//! reads the stream; events that arrive while a command waits for its answer are kept in order.
 //! Reference: QEMU's "QEMU Machine Protocol Specification" and "QMP Reference Manual".
 
 use std::collections::VecDeque;
@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -17,32 +18,54 @@ use tokio::time::timeout;
 /// QEMU answers within milliseconds unless its main loop waits for storage.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Command {
-    QmpCapabilities,
-    #[serde(rename = "query-status")]
-    QueryStatus,
-    SystemPowerdown,
-    SystemReset,
-    Stop,
-    Cont,
-    Quit,
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Command {
+    #[serde(rename = "execute")]
+    name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<Value>,
+}
+
+impl Command {
+    pub(crate) const CAPABILITIES: Command = Command::plain("qmp_capabilities");
+    pub(crate) const STATUS: Command = Command::plain("query-status");
+    pub(crate) const POWERDOWN: Command = Command::plain("system_powerdown");
+    pub(crate) const RESET: Command = Command::plain("system_reset");
+    pub(crate) const STOP: Command = Command::plain("stop");
+    pub(crate) const CONT: Command = Command::plain("cont");
+    pub(crate) const QUIT: Command = Command::plain("quit");
+    pub(crate) const QUERY_BLOCK: Command = Command::plain("query-block");
+    pub(crate) const QUERY_CHARDEV: Command = Command::plain("query-chardev");
+
+    const fn plain(name: &'static str) -> Command {
+        Command { name, arguments: None }
+    }
+
+    pub(crate) fn with(name: &'static str, arguments: Value) -> Command {
+        Command { name, arguments: Some(arguments) }
+    }
 }
 
 #[derive(Serialize)]
-struct Envelope {
-    execute: Command,
+struct Envelope<'a> {
+    #[serde(flatten)]
+    command: &'a Command,
     id: u64,
 }
 
 /// What a guest's owner reacts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    Shutdown { reason: String },
+    Shutdown {
+        reason: String,
+    },
     Stop,
     Resume,
     Panicked,
+    /// The guest has let a device go, and QEMU has taken it away.
+    Deleted {
+        device: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -65,6 +88,12 @@ struct Refusal {
 #[derive(Deserialize)]
 struct ShutdownData {
     reason: String,
+}
+
+/// Of a device's inner parts the path is told alone.
+#[derive(Deserialize)]
+struct DeletedData {
+    device: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,17 +144,21 @@ impl Qmp {
         let mut qmp = Qmp { stream: BufReader::new(stream), line: Vec::new(), events: VecDeque::new(), last_id: 0 };
         let greeting = timeout(DEADLINE, qmp.message()).await.map_err(|_| late("the greeting"))?;
         greeting?;
-        qmp.execute(Command::QmpCapabilities).await?;
+        qmp.execute(&Command::CAPABILITIES).await?;
         Ok(qmp)
     }
 
-    pub(crate) async fn execute(&mut self, command: Command) -> Result<Box<RawValue>, Failure> {
+    pub(crate) async fn execute(&mut self, command: &Command) -> Result<Box<RawValue>, Failure> {
         self.execute_within(command, DEADLINE).await
     }
 
-    pub(crate) async fn execute_within(&mut self, command: Command, limit: Duration) -> Result<Box<RawValue>, Failure> {
+    pub(crate) async fn execute_within(
+        &mut self,
+        command: &Command,
+        limit: Duration,
+    ) -> Result<Box<RawValue>, Failure> {
         self.last_id += 1;
-        let mut line = serde_json::to_vec(&Envelope { execute: command, id: self.last_id }).map_err(io::Error::from)?;
+        let mut line = serde_json::to_vec(&Envelope { command, id: self.last_id }).map_err(io::Error::from)?;
         line.push(b'\n');
         let answer = async {
             self.stream.write_all(&line).await?;
@@ -137,12 +170,12 @@ impl Qmp {
                 }
             }
         };
-        timeout(limit, answer).await.unwrap_or_else(|_| Err(late(&format!("the answer to {command:?}"))))
+        timeout(limit, answer).await.unwrap_or_else(|_| Err(late(&format!("the answer to {}", command.name))))
     }
 
     /// QEMU's run state: `running`, `paused`, `shutdown` and a dozen others.
     pub(crate) async fn status(&mut self) -> Result<String, Failure> {
-        let answer = self.execute(Command::QueryStatus).await?;
+        let answer = self.execute(&Command::STATUS).await?;
         let status: Status = serde_json::from_str(answer.get()).map_err(io::Error::from)?;
         Ok(status.status)
     }
@@ -157,6 +190,11 @@ impl Qmp {
                 return Ok(event);
             }
         }
+    }
+
+    /// Forgets events that were not asked for yet.
+    pub(crate) fn forget(&mut self, which: impl Fn(&Event) -> bool) {
+        self.events.retain(|event| !which(event));
     }
 
     async fn message(&mut self) -> io::Result<Message> {
@@ -196,6 +234,10 @@ fn event(name: &str, data: Option<&RawValue>) -> serde_json::Result<Option<Event
         "STOP" => Some(Event::Stop),
         "RESUME" => Some(Event::Resume),
         "GUEST_PANICKED" => Some(Event::Panicked),
+        "DEVICE_DELETED" => {
+            let data: DeletedData = serde_json::from_str(data.map_or("{}", RawValue::get))?;
+            data.device.map(|device| Event::Deleted { device })
+        }
         _ => None,
     })
 }
@@ -225,20 +267,21 @@ mod tests {
             r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#,
             r#"Shutdown { reason: "guest-shutdown" }"#,
         );
+        check(r#"{"event": "DEVICE_DELETED", "data": {"path": "/machine/peripheral/d/virtio-backend"}}"#, "other");
+        check(r#"{"event": "DEVICE_DELETED", "data": {"device": "d", "path": "p"}}"#, r#"Deleted { device: "d" }"#);
         check(r#"{"event": "RTC_CHANGE", "data": {"offset": 1}}"#, "other");
         check("{", "unreadable");
     }
 
     #[test]
-    fn commands_have_qemus_names() {
-        let check = |command, want: &str| {
-            let line = serde_json::to_string(&Envelope { execute: command, id: 1 }).unwrap();
-            assert_eq!(line, format!(r#"{{"execute":"{want}","id":1}}"#));
+    fn commands_are_written_as_qemu_reads_them() {
+        let check = |command: &Command, want: &str| {
+            assert_eq!(serde_json::to_string(&Envelope { command, id: 1 }).unwrap(), want);
         };
-        check(Command::QmpCapabilities, "qmp_capabilities");
-        check(Command::QueryStatus, "query-status");
-        check(Command::SystemPowerdown, "system_powerdown");
-        check(Command::SystemReset, "system_reset");
-        check(Command::Cont, "cont");
+        check(&Command::STATUS, r#"{"execute":"query-status","id":1}"#);
+        check(
+            &Command::with("device_del", serde_json::json!({"id": "disk1.s"})),
+            r#"{"execute":"device_del","arguments":{"id":"disk1.s"},"id":1}"#,
+        );
     }
 }

@@ -10,6 +10,7 @@
 // A suite can only say what it found by panicking; nothing of the product calls it.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 
+mod disks;
 mod hypervisor;
 mod pool;
 mod sharing;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use umbel_core::{Kind, Result};
 
-pub use hypervisor::{Guest, hypervisor};
+pub use hypervisor::{Guest, SPARE, hypervisor};
 pub use pool::pool;
 pub use sharing::{pool_under_guest, two_pools};
 

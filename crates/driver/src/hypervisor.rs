@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
-use umbel_core::{Error, Kind, Result};
+use umbel_core::Result;
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -137,41 +137,28 @@ pub trait Hypervisor: Send + Sync {
     fn subscribe(&self) -> broadcast::Receiver<DomainEvent>;
 
     /// Serials of the disks that the guest has: those of its definition while it is off, those that are plugged in while
-    /// it runs.
-    async fn disks(&self, id: Uuid) -> Result<Vec<String>> {
-        Err(unsupported(format!("disks of {id}")))
-    }
+    /// it runs. Disks without a serial are left out.
+    async fn disks(&self, id: Uuid) -> Result<Vec<String>>;
 
     /// Plugs a disk into a guest, running or off, and into its definition. One of the same serial that is there
-    /// already is no failure.
-    async fn attach_disk(&self, id: Uuid, disk: &DomainDisk) -> Result<()> {
-        Err(unsupported(format!("attaching {} to {id}", disk.serial)))
-    }
+    /// already is no failure. `BadRequest` for a disk without a serial, or one too many for the guest; what fails leaves
+    /// nothing plugged in.
+    async fn attach_disk(&self, id: Uuid, disk: &DomainDisk) -> Result<()>;
 
     /// Takes a disk away, once a running guest has let it go; `Timeout` if it does not: the disk stays attached then, and
     /// this may be called again. One that is not there is no failure.
-    async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<()> {
-        Err(unsupported(format!("detaching {serial} from {id}")))
-    }
+    async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<()>;
 
-    /// Shows the guest that a disk has grown to `size` bytes. Nothing to do for a guest that is off.
-    async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()> {
-        Err(unsupported(format!("growing {serial} of {id} to {size}")))
-    }
+    /// Shows the guest that a disk has grown to `size` bytes. Nothing to do for a guest that is off, or that sees as much
+    /// already; `NotFound` if a running guest has no such disk.
+    async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()>;
 
-    /// Has the guest's agent flush and hold its file systems; their number. `Unavailable` where no agent answers.
-    async fn freeze(&self, id: Uuid) -> Result<u32> {
-        Err(unsupported(format!("freezing {id}")))
-    }
+    /// Has the guest's agent flush and hold its file systems; their number, or 0 if they were held before. `Unavailable`
+    /// where no agent answers.
+    async fn freeze(&self, id: Uuid) -> Result<u32>;
 
     /// Undoes [`Hypervisor::freeze`]; no failure if nothing was frozen.
-    async fn thaw(&self, id: Uuid) -> Result<()> {
-        Err(unsupported(format!("thawing {id}")))
-    }
-}
-
-fn unsupported(what: String) -> Error {
-    Error::new(Kind::NotImplemented, "This hypervisor cannot do this.").because(what)
+    async fn thaw(&self, id: Uuid) -> Result<()>;
 }
 
 /// What a pool of files asks of the hypervisor on its host: a file that a guest has open is the guest's to change.

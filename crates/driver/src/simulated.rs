@@ -43,6 +43,11 @@ pub enum Operation {
     Pause,
     Resume,
     Undefine,
+    Attach,
+    Detach,
+    Extend,
+    Freeze,
+    Thaw,
 }
 
 /// How long operations take.

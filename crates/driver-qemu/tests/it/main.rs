@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conformance;
+mod disks;
 mod guests;
 mod lifetimes;
+mod live;
 mod rbd;
 mod support;

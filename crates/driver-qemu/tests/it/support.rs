@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::broadcast::Receiver;
-use umbel_driver::{Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, Hypervisor, Power};
+use umbel_driver::conformance::SPARE;
+use umbel_driver::{Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, Hypervisor, Power, config_drive};
 use umbel_driver_qemu::{Options, QemuHypervisor};
 use uuid::Uuid;
 
@@ -35,6 +36,28 @@ impl Host {
         let path = self.dir.path().join(format!("{}.img", Uuid::new_v4()));
         std::fs::copy(image(), &path).unwrap();
         disk(&path, Some(0))
+    }
+
+    /// A blank disk with a serial.
+    pub fn blank(&self, serial: &str, size: u64) -> DomainDisk {
+        let path = self.dir.path().join(format!("{serial}.raw"));
+        std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+        DomainDisk { serial: serial.to_owned(), ..disk(&path, None) }
+    }
+
+    pub fn spare(&self) -> [DomainDisk; 2] {
+        [self.blank("spare-1", SPARE), self.blank("spare-2", SPARE)]
+    }
+
+    /// A CD with a script that the guest runs.
+    pub fn script(&self, script: &str) -> DomainDisk {
+        let documents = [
+            ("openstack/latest/meta_data.json", br#"{"uuid": "u", "hostname": "scripted"}"#.to_vec()),
+            ("openstack/latest/user_data", script.as_bytes().to_vec()),
+        ];
+        let path = self.dir.path().join(format!("{}.iso", Uuid::new_v4()));
+        std::fs::write(&path, config_drive::iso9660(&documents)).unwrap();
+        DomainDisk { cdrom: true, read_only: true, ..disk(&path, None) }
     }
 
     /// The numbers of the processes of our guests.

@@ -19,16 +19,27 @@ pub struct Guest {
     pub disks: Vec<DomainDisk>,
     /// What the guest writes on its first serial port soon after each start. `None`: it may say nothing.
     pub says: Option<String>,
+    /// Two disks of [`SPARE`] bytes, with serials, to plug in and out.
+    pub spare: [DomainDisk; 2],
+    /// Whether a guest that has said what it says lets go what it is asked to.
+    pub lets_go: bool,
+    /// What the guest writes of a disk, by its serial, that has come with so many bytes, or has grown to them.
+    pub says_disk: Option<fn(&str, u64) -> String>,
+    /// Whether an agent answers in the guest, soon after it has said what it says.
+    pub agent: bool,
 }
 
-impl Default for Guest {
-    fn default() -> Self {
-        Guest { vcpus: 1, memory_mib: 128, disks: Vec::new(), says: None }
-    }
-}
+/// Bytes of each of [`Guest::spare`].
+pub const SPARE: u64 = 64 << 20;
 
 impl Guest {
-    fn spec(&self, name: &str) -> DomainSpec {
+    /// A machine without disks and without anything that runs in it.
+    pub fn bare(spare: [DomainDisk; 2]) -> Self {
+        let (disks, says, says_disk) = (Vec::new(), None, None);
+        Guest { vcpus: 1, memory_mib: 128, disks, says, spare, lets_go: false, says_disk, agent: false }
+    }
+
+    pub(super) fn spec(&self, name: &str) -> DomainSpec {
         DomainSpec {
             id: Uuid::new_v4(),
             name: format!("conformance-{name}"),
@@ -56,6 +67,9 @@ pub async fn hypervisor(make: impl AsyncFn() -> Arc<dyn Hypervisor>, guest: &Gue
     if guest.disks.is_empty() {
         check("several guests at once", several(&*host, guest)).await;
     }
+    check("disks that come and go", super::disks::come_and_go(&*host, guest)).await;
+    check("disks of a guest that is off", super::disks::while_off(&*host, guest)).await;
+    check("a guest's agent", super::disks::agent(&*host, guest)).await;
     check("open again", open_again(host, make, guest)).await;
 }
 
@@ -63,7 +77,7 @@ async fn power(host: &dyn Hypervisor, id: Uuid) -> Option<Power> {
     done("state", host.state(id).await)
 }
 
-async fn becomes(host: &dyn Hypervisor, id: Uuid, want: Power) {
+pub(super) async fn becomes(host: &dyn Hypervisor, id: Uuid, want: Power) {
     eventually(&format!("state of the domain becomes {want:?}"), async || power(host, id).await == Some(want)).await;
     let listed = done("list", host.list().await);
     let listed: Vec<_> = listed.iter().filter(|domain| domain.id == id).map(|domain| domain.power).collect();
@@ -86,7 +100,7 @@ async fn told(events: &mut Receiver<DomainEvent>, id: Uuid, want: Power) {
     }
 }
 
-async fn forget(host: &dyn Hypervisor, id: Uuid) {
+pub(super) async fn forget(host: &dyn Hypervisor, id: Uuid) {
     done("undefine", host.undefine(id).await);
     done("undefine again", host.undefine(id).await);
     assert_eq!(power(host, id).await, None, "an undefined domain has no state");
@@ -112,6 +126,7 @@ async fn unknown_domains(host: &dyn Hypervisor) {
     refused("pause of an unknown domain", host.pause(id).await, Kind::NotFound);
     refused("resume of an unknown domain", host.resume(id).await, Kind::NotFound);
     refused("console of an unknown domain", host.console(id, 100).await, Kind::NotFound);
+    super::disks::of_nobody(host, id).await;
     done("undefine of an unknown domain", host.undefine(id).await);
 }
 
@@ -188,7 +203,7 @@ async fn console(host: &dyn Hypervisor, guest: &Guest) {
 }
 
 /// Waits until the console holds `says` at least so often.
-async fn says_times(host: &dyn Hypervisor, id: Uuid, says: &str, times: usize) {
+pub(super) async fn says_times(host: &dyn Hypervisor, id: Uuid, says: &str, times: usize) {
     eventually(&format!("the console holds '{says}' {times} times"), async || {
         let bytes = done("console", host.console(id, 1 << 20).await);
         String::from_utf8_lossy(&bytes).matches(says).count() >= times
@@ -218,11 +233,16 @@ async fn open_again(host: Arc<dyn Hypervisor>, make: impl AsyncFn() -> Arc<dyn H
     done("start", host.start(&off).await);
     done("destroy", host.destroy(off.id).await);
     done("start", host.start(&running).await);
+    let serial = &guest.spare[0].serial;
+    done("attach", host.attach_disk(running.id, &guest.spare[0]).await);
     drop(host);
 
     let host = make().await;
     let mut events = host.subscribe();
     becomes(&*host, running.id, Power::Running).await;
+    let disks = done("disks of an adopted guest", host.disks(running.id).await);
+    assert!(disks.contains(serial), "an adopted guest has the disks that were attached to it: {disks:?}");
+    done("attach again, to an adopted guest", host.attach_disk(running.id, &guest.spare[0]).await);
     becomes(&*host, off.id, Power::Shutdown).await;
     done("start of an adopted guest that runs", host.start(&running).await);
     done("pause of an adopted guest", host.pause(running.id).await);

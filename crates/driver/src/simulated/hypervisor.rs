@@ -10,7 +10,7 @@ use umbel_core::{Error, Result};
 use uuid::Uuid;
 
 use super::{Operation, Simulation};
-use crate::{DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
+use crate::{DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
 
 /// As many as a slow listener may be behind; more, and it is told that it lags.
 const EVENTS: usize = 1_024;
@@ -40,7 +40,14 @@ struct Domain {
     spec: DomainSpec,
     power: Power,
     console: Vec<u8>,
+    /// Bytes that the guest was told its disks have grown to, by serial.
+    grown: HashMap<String, u64>,
+    has_agent: bool,
+    frozen: bool,
 }
+
+/// File systems that a guest's agent finds.
+const FILE_SYSTEMS: u32 = 1;
 
 /// A hypervisor whose guests start at once, say one line on their console, and obey.
 pub struct SimulatedHypervisor {
@@ -65,6 +72,21 @@ impl SimulatedHypervisor {
     /// The guest's process dies.
     pub fn guest_crashes(&self, id: Uuid) -> Result<()> {
         self.host.change(id, |domain| domain.power = Power::Crashed)
+    }
+
+    /// From now on an agent answers in the guest while it runs.
+    pub fn guest_runs_agent(&self, id: Uuid) -> Result<()> {
+        self.host.change(id, |domain| domain.has_agent = true)
+    }
+
+    /// Whether the guest's file systems are held.
+    pub fn is_frozen(&self, id: Uuid) -> Result<bool> {
+        self.host.domains.lock().get(&id).map(|domain| domain.frozen).ok_or_else(|| unknown(id))
+    }
+
+    /// The size that the guest was last told of, in bytes.
+    pub fn told_size(&self, id: Uuid, serial: &str) -> Option<u64> {
+        self.host.domains.lock().get(&id)?.grown.get(serial).copied()
     }
 
     /// The guest writes on its serial port.
@@ -170,6 +192,72 @@ impl Hypervisor for SimulatedHypervisor {
         self.world.perform(Operation::Query, &id.to_string(), tail).await
     }
 
+    async fn disks(&self, id: Uuid) -> Result<Vec<String>> {
+        let serials = || {
+            let domains = self.host.domains.lock();
+            let disks = &domains.get(&id).ok_or_else(|| unknown(id))?.spec.disks;
+            Ok(disks.iter().map(|disk| disk.serial.clone()).filter(|serial| !serial.is_empty()).collect())
+        };
+        self.world.perform(Operation::Query, &id.to_string(), serials).await
+    }
+
+    async fn attach_disk(&self, id: Uuid, disk: &DomainDisk) -> Result<()> {
+        if disk.serial.is_empty() {
+            return Err(Error::bad_request("A disk that is attached needs a serial number."));
+        }
+        self.change(Operation::Attach, id, |domain| {
+            let runs = domain.runs();
+            match domain.spec.disks.iter_mut().find(|other| other.serial == disk.serial) {
+                Some(_) if runs => {}
+                Some(other) => *other = disk.clone(),
+                None => domain.spec.disks.push(disk.clone()),
+            }
+        })
+        .await
+    }
+
+    async fn detach_disk(&self, id: Uuid, serial: &str) -> Result<()> {
+        self.change(Operation::Detach, id, |domain| {
+            domain.spec.disks.retain(|disk| disk.serial != serial);
+            domain.grown.remove(serial);
+        })
+        .await
+    }
+
+    async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()> {
+        let grow = || {
+            let mut domains = self.host.domains.lock();
+            let domain = domains.get_mut(&id).ok_or_else(|| unknown(id))?;
+            if !domain.runs() {
+                return Ok(());
+            }
+            if domain.spec.disks.iter().all(|disk| disk.serial != serial) {
+                return Err(Error::not_found("The guest has no such disk."));
+            }
+            let known = domain.grown.entry(serial.to_owned()).or_default();
+            *known = size.max(*known);
+            Ok(())
+        };
+        self.world.perform(Operation::Extend, &id.to_string(), grow).await
+    }
+
+    async fn freeze(&self, id: Uuid) -> Result<u32> {
+        let freeze = || {
+            let mut domains = self.host.domains.lock();
+            let domain = domains.get_mut(&id).ok_or_else(|| unknown(id))?;
+            if !domain.has_agent || domain.power != Power::Running {
+                return Err(Error::unavailable("No agent answers in the guest."));
+            }
+            let before = std::mem::replace(&mut domain.frozen, true);
+            Ok(if before { 0 } else { FILE_SYSTEMS })
+        };
+        self.world.perform(Operation::Freeze, &id.to_string(), freeze).await
+    }
+
+    async fn thaw(&self, id: Uuid) -> Result<()> {
+        self.change(Operation::Thaw, id, |domain| domain.frozen = false).await
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<DomainEvent> {
         self.host.events.subscribe()
     }
@@ -177,7 +265,14 @@ impl Hypervisor for SimulatedHypervisor {
 
 impl Host {
     fn start(&self, spec: &DomainSpec) -> Result<()> {
-        let new = || Domain { spec: spec.clone(), power: Power::Shutdown, console: Vec::new() };
+        let new = || Domain {
+            spec: spec.clone(),
+            power: Power::Shutdown,
+            console: Vec::new(),
+            grown: HashMap::new(),
+            has_agent: false,
+            frozen: false,
+        };
         self.domains.lock().entry(spec.id).or_insert_with(new);
         self.change(spec.id, |domain| {
             if !domain.runs() {
@@ -213,6 +308,7 @@ impl Domain {
     }
 
     fn power_off(&mut self) {
+        self.frozen = false;
         if self.runs() {
             self.power = Power::Shutdown;
         }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use umbel_core::{Kind, MIB};
 use umbel_driver::{
-    DomainSpec, HostSize, Hypervisor, Mode, Operation, Pool, Power, Removed, SimulatedHypervisor, SimulatedPool,
-    Simulation, Timings, WriteOptions, conformance,
+    Attachment, DomainDisk, DomainSpec, HostSize, Hypervisor, Mode, Operation, Pool, Power, Removed,
+    SimulatedHypervisor, SimulatedPool, Simulation, Timings, WriteOptions, conformance,
 };
 use uuid::Uuid;
 
@@ -36,7 +36,18 @@ async fn hypervisor_keeps_every_promise() {
     let world = Simulation::new(Mode::default());
     let make =
         async || Arc::new(SimulatedHypervisor::new(&world, "host-1", HostSize::default())) as Arc<dyn Hypervisor>;
-    let guest = conformance::Guest { says: Some("simulated guest".into()), ..Default::default() };
+    let spare = |serial: &str| DomainDisk {
+        attachment: Attachment::Simulated,
+        serial: serial.into(),
+        boot_index: None,
+        read_only: false,
+        cdrom: false,
+    };
+    let guest = conformance::Guest {
+        says: Some("simulated guest".into()),
+        lets_go: true,
+        ..conformance::Guest::bare([spare("first"), spare("second")])
+    };
     conformance::hypervisor(make, &guest).await;
 }
 
