@@ -17,12 +17,15 @@ debs=$(dirname "$out")/guest-debs
 
 # What goes into the guest, and what only builds it.
 TARGET="busybox-static dropbear-bin libtomcrypt1 libtommath1 libgmp10 libcrypt1 zlib1g libc6"
+# The guest agent, and what it is linked to.
+TARGET="$TARGET qemu-guest-agent libglib2.0-0 libpcre2-8-0 libudev1 libnuma1 liburing2"
 TOOLS="syslinux syslinux-common mtools e2fsprogs libext2fs2 libcom-err2 libss2 libblkid1 libuuid1"
 # With what they depend on. The first two are in the initramfs, the rest on the root file system.
 BOOT_MODULES="virtio_pci virtio_blk"
-MODULES="button evdev virtio_net virtio_rng ata_piix ata_generic sr_mod isofs vfat nls_cp437 nls_ascii nls_utf8"
-# Dropbear's libraries, and what loads them.
+MODULES="button evdev virtio_console virtio_net virtio_rng ata_piix ata_generic sr_mod isofs vfat nls_cp437 nls_ascii nls_utf8"
+# Dropbear's libraries and the agent's, and what loads them.
 LIBRARIES="libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libcrypt.so.1 libz.so.1 libc.so.6 ld-linux-x86-64.so.2"
+LIBRARIES="$LIBRARIES libglib-2.0.so.0 libgmodule-2.0.so.0 libpcre2-8.so.0 libudev.so.1 libnuma.so.1 liburing.so.2 libm.so.6"
 
 BOOT_MIB=18
 ROOT_MIB=21
@@ -151,6 +154,7 @@ build_root() {
     for file in init acpid getty reboot poweroff modprobe; do ln -s ../bin/busybox "$dir/sbin/$file"; done
     copy_modules "$dir" $BOOT_MODULES $MODULES
     install -m 755 "$target/usr/sbin/dropbear" "$dir/usr/sbin/dropbear"
+    install -m 755 "$target/usr/sbin/qemu-ga" "$dir/usr/sbin/qemu-ga"
     for library in $LIBRARIES; do
         file=$(find "$target" -name "$library" ! -type d | grep x86_64-linux-gnu | head -n 1)
         [ -n "$file" ] || die "no library $library in: $TARGET"
