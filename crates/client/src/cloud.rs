@@ -80,17 +80,17 @@ struct Named {
 }
 
 #[derive(Deserialize)]
-struct CatalogService {
+pub(crate) struct CatalogService {
     #[serde(rename = "type")]
-    kind: String,
-    endpoints: Vec<CatalogEndpoint>,
+    pub kind: String,
+    pub endpoints: Vec<CatalogEndpoint>,
 }
 
 #[derive(Deserialize)]
-struct CatalogEndpoint {
-    interface: String,
-    region_id: Option<String>,
-    url: String,
+pub(crate) struct CatalogEndpoint {
+    pub interface: String,
+    pub region_id: Option<String>,
+    pub url: String,
 }
 
 impl Cloud {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use umbel_core::{Error, Result};
 
 use crate::cloud::accepted;
@@ -29,6 +29,25 @@ pub struct ImageView {
     pub properties: BTreeMap<String, serde_json::Value>,
 }
 
+/// An image to be named; data come later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NewImage {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub name: String,
+    pub disk_format: String,
+    pub container_format: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<String>,
+    /// GiB.
+    pub min_disk: u64,
+    /// MiB.
+    pub min_ram: u64,
+    /// Custom properties, which stand beside the attributes above.
+    #[serde(flatten)]
+    pub properties: BTreeMap<String, String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ImageLocation {
     pub url: String,
@@ -43,6 +62,8 @@ pub struct Images {
 }
 
 const MAX_ANSWER: usize = 4 << 20;
+
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 impl Images {
     pub fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
@@ -75,22 +96,84 @@ impl Images {
         Err(Error::internal("a refusal that is none"))
     }
 
+    /// A queued image.
+    pub async fn create(&self, token: &str, new: &NewImage) -> Result<ImageView> {
+        let body = serde_json::to_vec(new).map_err(Error::internal)?;
+        read(self.call(token, Method::POST, "/v2/images", &[JSON], Body::Bytes(body.into())).await?)
+    }
+
+    /// The bytes of a queued image, which is active afterwards. `size` if it is known: a stream that ends short of it
+    /// is refused.
+    pub async fn upload(&self, token: &str, id: &str, size: Option<u64>, data: ByteStream) -> Result<()> {
+        let size = size.map(|size| size.to_string());
+        let mut headers = vec![("content-type", "application/octet-stream")];
+        headers.extend(size.as_deref().map(|size| ("x-openstack-image-size", size)));
+        let path = format!("/v2/images/{id}/file");
+        self.call(token, Method::PUT, &path, &headers, Body::Stream(data)).await.map(drop)
+    }
+
+    /// Data that a store can take as they are: a snapshot's location. Only services may. The image is active afterwards,
+    /// and what is at the location can go.
+    pub async fn add_location(&self, service_token: &str, id: &str, url: &str) -> Result<()> {
+        let body = serde_json::to_vec(&serde_json::json!({"url": url})).map_err(Error::internal)?;
+        let path = format!("/v2/images/{id}/locations");
+        self.call(service_token, Method::POST, &path, &[JSON], Body::Bytes(body.into())).await.map(drop)
+    }
+
+    /// Begins an import; `GET /v2/images/{id}/tasks` says how far it is. `request` is the body as the image service has it.
+    pub async fn import(&self, token: &str, id: &str, request: &umbel_api::image::ImportRequest) -> Result<()> {
+        let body = serde_json::to_vec(request).map_err(Error::internal)?;
+        let path = format!("/v2/images/{id}/import");
+        self.call(token, Method::POST, &path, &[JSON], Body::Bytes(body.into())).await.map(drop)
+    }
+
+    pub async fn delete(&self, token: &str, id: &str) -> Result<()> {
+        self.call(token, Method::DELETE, &format!("/v2/images/{id}"), &[], Body::Empty).await.map(drop)
+    }
+
     async fn json<T: serde::de::DeserializeOwned>(&self, token: &str, path: &str) -> Result<T> {
-        let response = self.get(token, path).await?;
-        let status = response.status();
-        let bytes = collect(response.into_body(), MAX_ANSWER).await?;
-        accepted(status, &bytes)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::internal(error).because("reading the image service's answer"))
+        read(self.call(token, Method::GET, path, &[], Body::Empty).await?)
     }
 
     async fn get(&self, token: &str, path: &str) -> Result<http::Response<Body>> {
-        let request = http::Request::builder()
-            .method(Method::GET)
-            .uri(format!("{}{path}", self.endpoint))
-            .header("x-auth-token", token)
-            .body(Body::Empty)
-            .map_err(|error| Error::internal(error).because("a call of the image service"))?;
+        self.send(token, Method::GET, path, &[], Body::Empty).await
+    }
+
+    /// The whole answer, unless it is a refusal.
+    async fn call(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<bytes::Bytes> {
+        let response = self.send(token, method, path, headers, body).await?;
+        let status = response.status();
+        let bytes = collect(response.into_body(), MAX_ANSWER).await?;
+        accepted(status, &bytes)?;
+        Ok(bytes)
+    }
+
+    async fn send(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<http::Response<Body>> {
+        let uri = format!("{}{path}", self.endpoint);
+        let mut request = http::Request::builder().method(method).uri(uri).header("x-auth-token", token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request =
+            request.body(body).map_err(|error| Error::internal(error).because("a call of the image service"))?;
         self.transport.send(request).await
     }
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: bytes::Bytes) -> Result<T> {
+    serde_json::from_slice(&bytes).map_err(|error| Error::internal(error).because("reading the image service's answer"))
 }

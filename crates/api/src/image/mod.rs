@@ -5,20 +5,28 @@
 //! [`Image::properties`].
 
 mod actions;
+mod cache;
 mod data;
 mod images;
+mod imports;
 mod info;
 mod locations;
 mod members;
 mod schemas;
 mod tags;
+mod tasks;
 mod values;
 mod versions;
 
 pub use actions::{DEACTIVATE, REACTIVATE};
+pub use cache::{CACHE_IMAGE, CLEAR_CACHE, CLEAR_TARGET, Cache, CachedImage, SHOW_CACHE, UNCACHE_IMAGE};
 pub use data::{DOWNLOAD, UPLOAD};
 pub use images::{CREATE, DELETE, DELETE_NONE, Image, ImageList, LIST, SHOW, UPDATE};
-pub use info::{ImportInfo, ImportMethods, SHOW_IMPORT, SHOW_STORES, SHOW_STORES_DETAIL, StoreInfo, Stores};
+pub use imports::{IMPORT, IMPORT_METHOD_NAMES, ImportMethod, ImportRequest, STAGE};
+pub use info::{
+    DELETE_FROM_STORE, ImportInfo, ImportMethods, SHOW_IMPORT, SHOW_STORES, SHOW_STORES_DETAIL, SHOW_USAGE, StoreInfo,
+    Stores, Usage, UsageEntry, UsageReport,
+};
 pub use locations::{CREATE_LOCATION, ImageLocation, LIST_LOCATIONS, LocationMetadata, NewLocation, ValidationData};
 pub use members::{
     CREATE_MEMBER, DELETE_MEMBER, LIST_MEMBERS, Member, MemberList, MemberStatus, NewMember, SHOW_MEMBER,
@@ -26,5 +34,9 @@ pub use members::{
 };
 pub use schemas::SHOW_SCHEMA;
 pub use tags::{CREATE_TAG, DELETE_TAG};
+pub use tasks::{
+    CREATE_TASK, ImageTasks, LIST_IMAGE_TASKS, LIST_TASKS, NewTask, NewTaskInput, SHOW_TASK, Task, TaskList,
+    TaskStatus, TaskType,
+};
 pub use values::{ContainerFormat, DiskFormat, ImageStatus, Visibility};
 pub use versions::{LIST_V2, LIST_VERSIONS, ROOT, Version, VersionList};
