@@ -1,5 +1,5 @@
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,13 +8,16 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
-use umbel_bus::{Blob, Desired, Observed, OnHost, Task, TaskReply, ToConductor};
-use umbel_core::{Clock, Error, Kind, Result};
+use umbel_bus::{Blob, Desired, Observed, OnHost, Task, TaskReply, ToConductor, Want};
+use umbel_core::{Clock, Error, Result};
 use umbel_driver::{Capacity, Hypervisor};
 use uuid::Uuid;
 
-use crate::book::{Book, Job};
-use crate::config::{AgentConfig, HostPool, ImageStore};
+use crate::book::{Book, Job, Seen};
+use crate::config::{AgentConfig, HostPools, ImageStore};
+use crate::tasks::{self, Export, Exports, Wanted};
+use crate::turns::Turns;
+use crate::volumes::Ledger;
 
 /// For how long a server that is gone is remembered against documents that come late.
 const MEMORY: Duration = Duration::from_secs(600);
@@ -29,14 +32,18 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
-    /// In the order of preference.
-    pub(crate) pools: Vec<HostPool>,
+    pub(crate) pools: HostPools,
     pub(crate) images: Arc<dyn ImageStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) book: Mutex<Book>,
     pub(crate) slots: Semaphore,
     pub(crate) imports: Semaphore,
     pub(crate) capacities: Mutex<HashMap<String, Capacity>>,
+    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) turns: Turns,
+    pub(crate) exports: Mutex<Exports>,
+    /// For work that outlives the call that asks for it.
+    me: Weak<Agent>,
     /// Servers that have work and no worker.
     waiting: Mutex<HashSet<Uuid>>,
     wake: Notify,
@@ -45,14 +52,20 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// `pools`: those of system disks as a `Vec`, or with others as [`HostPools`].
     pub fn new(
         config: AgentConfig,
         hypervisor: Arc<dyn Hypervisor>,
-        pools: Vec<HostPool>,
+        pools: impl Into<HostPools>,
         images: Arc<dyn ImageStore>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        Arc::new(Agent {
+        let pools = pools.into();
+        Arc::new_cyclic(|me| Agent {
+            me: me.clone(),
+            ledger: Mutex::default(),
+            turns: Turns::default(),
+            exports: Mutex::default(),
             slots: Semaphore::new(config.parallel),
             imports: Semaphore::new(config.imports),
             config,
@@ -66,6 +79,10 @@ impl Agent {
             wake: Notify::new(),
             strangers: Mutex::default(),
         })
+    }
+
+    fn myself(&self) -> Result<Arc<Agent>> {
+        self.me.upgrade().ok_or_else(|| Error::unavailable("The host's agent is about to end."))
     }
 
     pub fn host(&self) -> &str {
@@ -130,6 +147,9 @@ impl Agent {
 
     pub(crate) fn accept(&self, desired: Desired) {
         let server_id = desired.server_id;
+        if let Want::Present(domain) = &desired.want {
+            self.ledger.lock().learn(server_id, &domain.volumes);
+        }
         if self.book.lock().accept(desired) {
             self.want_worker(server_id);
         }
@@ -203,8 +223,14 @@ impl OnHost for Agent {
                 let bytes = self.hypervisor.console(server_id, limit).await?;
                 Ok(TaskReply::Console(Blob(bytes.to_vec())))
             }
-            Task::Snapshot { .. } | Task::RemoveSnapshot { .. } | Task::Export { .. } => {
-                Err(Error::new(Kind::NotImplemented, "This host cannot do this."))
+            Task::Snapshot { server_id, disks, snapshot, quiesce } => {
+                tasks::snapshot(self.myself()?, Wanted { server_id, disks, snapshot, quiesce }).await
+            }
+            Task::RemoveSnapshot { disks, snapshot, .. } => {
+                tasks::remove_snapshot(self.myself()?, disks, snapshot).await
+            }
+            Task::Export { disk, snapshot, image_id, .. } => {
+                tasks::export(self.myself()?, Export { disk, snapshot, image_id }).await
             }
         }
     }
@@ -234,7 +260,8 @@ impl Worker {
                 Job::Look { always } => match self.agent.hypervisor.state(self.server_id).await {
                     Ok(power) => {
                         let power = power.map(crate::report::power);
-                        self.agent.book.lock().seen(self.server_id, power, always)
+                        let volumes = self.agent.volumes_of(self.server_id).await;
+                        self.agent.book.lock().seen(self.server_id, Seen { power, volumes }, always)
                     }
                     Err(error) => {
                         tracing::warn!(server = %self.server_id, cause = error.cause(), "cannot look: {error}");

@@ -39,6 +39,14 @@ pub(crate) enum Job {
     },
 }
 
+/// What a look found.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub power: Option<Power>,
+    /// `None`: it could not be told, so nothing changed.
+    pub volumes: Option<Vec<Uuid>>,
+}
+
 impl Slot {
     fn new(server_id: Uuid) -> Self {
         Slot {
@@ -175,9 +183,13 @@ impl Book {
     }
 
     /// Writes down what a look saw. Returns what to report, if it is news.
-    pub fn seen(&mut self, server_id: Uuid, power: Option<Power>, always: bool) -> Option<Observed> {
+    pub fn seen(&mut self, server_id: Uuid, seen: Seen, always: bool) -> Option<Observed> {
         let slot = self.slots.get_mut(&server_id)?;
-        let news = slot.known.power != power || slot.known.present != power.is_some();
+        let Seen { power, volumes } = seen;
+        let volumes = volumes.unwrap_or_else(|| slot.known.volumes.clone());
+        let other_volumes = slot.known.volumes != volumes;
+        slot.known.volumes = volumes;
+        let news = other_volumes || slot.known.power != power || slot.known.present != power.is_some();
         slot.known.power = power;
         slot.known.present = power.is_some();
         if power.is_some() && slot.desired.as_ref().is_some_and(|desired| desired.want.is_absent()) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use umbel_core::Result;
+use umbel_core::{Error, Kind, Result};
 use umbel_driver::{ByteStream, Pool};
 
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl AgentConfig {
     }
 }
 
-/// A pool that this host reaches.
+/// A pool that this host reaches, and in which system disks may be made.
 #[derive(Clone)]
 pub struct HostPool {
     pub pool: Arc<dyn Pool>,
@@ -54,8 +54,42 @@ pub struct HostPool {
     pub shared: bool,
 }
 
-/// Where the bytes of an image come from when it cannot be cloned.
+/// All pools that a host reaches. Those of system disks alone are told of in its reports, because the scheduler makes
+/// disks where there is room; in the others there are volumes.
+#[derive(Clone, Default)]
+pub struct HostPools {
+    /// In the order of preference.
+    pub system: Vec<HostPool>,
+    /// May hold those of `system` as well.
+    pub others: Vec<Arc<dyn Pool>>,
+}
+
+impl HostPools {
+    pub fn new(system: Vec<HostPool>, others: Vec<Arc<dyn Pool>>) -> Self {
+        HostPools { system, others }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn Pool>> {
+        let mut all = self.system.iter().map(|pool| &pool.pool).chain(&self.others);
+        all.find(|pool| pool.name() == name)
+    }
+}
+
+impl From<Vec<HostPool>> for HostPools {
+    fn from(system: Vec<HostPool>) -> Self {
+        HostPools { system, others: Vec::new() }
+    }
+}
+
+/// The image service, for images that cannot be cloned.
 #[async_trait]
 pub trait ImageStore: Send + Sync {
     async fn open(&self, image_id: &str) -> Result<ByteStream>;
+
+    /// Makes these `size` bytes the data of an image that is queued. One that has them already is no failure.
+    async fn upload(&self, image_id: &str, size: u64, bytes: ByteStream) -> Result<()> {
+        drop(bytes);
+        let cause = format!("{size} bytes for image {image_id}");
+        Err(Error::new(Kind::NotImplemented, "This host cannot send images.").because(cause))
+    }
 }

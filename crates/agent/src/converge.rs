@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::agent::Agent;
 use crate::disks;
 use crate::steps::Steps;
+use crate::volumes::Plugging;
 
 /// How often work is tried that failed in a way that may pass.
 const ATTEMPTS: u32 = 4;
@@ -40,12 +41,13 @@ impl Agent {
         let power = self.hypervisor.state(desired.server_id).await;
         let present = power.as_ref().map_or(!desired.want.is_absent(), Option::is_some);
         let power = power.ok().flatten();
+        let volumes = self.volumes_of(desired.server_id).await.unwrap_or_default();
         Observed {
             server_id: desired.server_id,
             generation: desired.generation,
             present,
             power: power.map(crate::report::power),
-            volumes: Vec::new(),
+            volumes,
             fault: outcome.err().map(|error| error.message().to_owned()),
             steps: steps.into_reports(),
         }
@@ -84,10 +86,11 @@ impl Agent {
             steps.run(Step::DomainRemove, name, self.hypervisor.undefine(server_id)).await?;
         }
         for disk in disks {
-            let pool = &self.pool(&disk.pool)?.pool;
+            let pool = self.pool(&disk.pool)?;
             let detail = format!("{} in pool {}", disk.name, disk.pool);
             steps.run(Step::DiskRemove, detail, disks::remove(&**pool, &disk.name)).await?;
         }
+        self.ledger.lock().forget(server_id);
         Ok(())
     }
 
@@ -99,26 +102,41 @@ impl Agent {
                 self.stop(id, domain.restart, steps).await?;
                 self.start(start, Step::DomainRestart, steps).await
             }
-            (Target::On, Some(Power::Running)) | (Target::Paused, Some(Power::Paused)) => Ok(()),
-            (Target::On, Some(Power::Paused)) => steps.run(Step::DomainResume, "", self.hypervisor.resume(id)).await,
+            (Target::On, Some(Power::Running)) | (Target::Paused, Some(Power::Paused)) => {
+                self.plug(start, true, steps).await
+            }
+            (Target::On, Some(Power::Paused)) => {
+                steps.run(Step::DomainResume, "", self.hypervisor.resume(id)).await?;
+                self.plug(start, true, steps).await
+            }
             (Target::On, Some(Power::Shutdown | Power::Crashed) | None) => {
                 self.start(start, Step::DomainStart, steps).await
             }
-            (Target::Paused, Some(Power::Running)) => steps.run(Step::DomainPause, "", self.hypervisor.pause(id)).await,
+            (Target::Paused, Some(Power::Running)) => {
+                // First: a guest that stands still lets nothing go.
+                self.plug(start, true, steps).await?;
+                steps.run(Step::DomainPause, "", self.hypervisor.pause(id)).await
+            }
             (Target::Paused, _) => {
                 self.start(start, Step::DomainStart, steps).await?;
                 steps.run(Step::DomainPause, "", self.hypervisor.pause(id)).await
             }
             (Target::Off, Some(Power::Running | Power::Paused)) => {
                 let grace = self.config.grace;
-                steps.run(Step::DomainStop, "", self.hypervisor.shutdown(id, grace)).await
+                steps.run(Step::DomainStop, "", self.hypervisor.shutdown(id, grace)).await?;
+                self.plug(start, false, steps).await
             }
-            (Target::Off, Some(Power::Shutdown | Power::Crashed)) => Ok(()),
+            (Target::Off, Some(Power::Shutdown | Power::Crashed)) => self.plug(start, false, steps).await,
             (Target::Off, None) => {
                 let _slot = self.slots.acquire().await.map_err(Error::internal)?;
                 self.make_disks(domain, false, start.cancel, steps).await
             }
         }
+    }
+
+    async fn plug(&self, start: &Start<'_>, runs: bool, steps: &mut Steps) -> Result<()> {
+        let plugging = Plugging { server_id: start.server_id, domain: start.domain, runs };
+        self.converge_volumes(&plugging, steps).await
     }
 
     async fn stop(&self, id: Uuid, how: Option<Restart>, steps: &mut Steps) -> Result<()> {
@@ -139,26 +157,35 @@ impl Agent {
         if start.cancel.is_cancelled() {
             return Err(overtaken());
         }
+        // From the look where disks are until they are open, no snapshot may move them.
+        let _turn = self.turns.of(id).await;
         let spec = self.spec(id, start.domain)?;
         let facts = self.hypervisor.facts();
         let detail = format!("{} with {}", facts.hypervisor_type, facts.accelerator);
-        steps.run(step, detail, self.hypervisor.start(&spec)).await
+        steps.run(step, detail, self.hypervisor.start(&spec)).await?;
+        self.note_started(id, start.domain);
+        Ok(())
     }
 
     fn spec(&self, id: Uuid, domain: &Domain) -> Result<DomainSpec> {
-        let mut disks = Vec::with_capacity(domain.disks.len() + 1);
+        let mut disks = Vec::with_capacity(domain.disks.len() + domain.volumes.len() + 1);
         for disk in &domain.disks {
             disks.push(DomainDisk {
-                attachment: self.pool(&disk.at.pool)?.pool.attachment(&disk.at.name),
+                attachment: self.pool(&disk.at.pool)?.attachment(&disk.at.name),
                 serial: disk.serial.clone(),
                 boot_index: disk.boot_index,
                 read_only: false,
                 cdrom: false,
             });
         }
+        for volume in &domain.volumes {
+            disks.push(self.volume_disk(volume)?);
+        }
+        // What is booted from comes first: guests look for their root on the first disk.
+        disks.sort_by_key(|disk| disk.boot_index.unwrap_or(u32::MAX));
         if let Some(drive) = &domain.config_drive {
             disks.push(DomainDisk {
-                attachment: self.pool(&drive.at.pool)?.pool.attachment(&drive.at.name),
+                attachment: self.pool(&drive.at.pool)?.attachment(&drive.at.name),
                 serial: String::new(),
                 boot_index: None,
                 read_only: true,

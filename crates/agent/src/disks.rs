@@ -1,5 +1,6 @@
 //! A server's disks: cloned where that is possible, imported where not, and the reason for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,7 +9,6 @@ use umbel_core::{Error, Kind, Result};
 use umbel_driver::{Location, Pool, WriteOptions};
 
 use crate::agent::Agent;
-use crate::config::HostPool;
 use crate::steps::Steps;
 
 /// How disks are made.
@@ -19,8 +19,8 @@ struct Make<'a> {
 }
 
 impl Agent {
-    pub(crate) fn pool(&self, name: &str) -> Result<&HostPool> {
-        let pool = self.pools.iter().find(|pool| pool.pool.name() == name);
+    pub(crate) fn pool(&self, name: &str) -> Result<&Arc<dyn Pool>> {
+        let pool = self.pools.find(name);
         pool.ok_or_else(|| Error::not_found(format!("Host '{}' has no pool '{name}'.", self.config.host)))
     }
 
@@ -53,16 +53,16 @@ impl Agent {
         let outcome = async {
             let pool = self.pool(&disk.at.pool)?;
             let from_image = matches!(disk.source, DiskSource::Image(_));
-            if !make.anew && is_there(&*pool.pool, &disk.at.name, disk.size_bytes).await? {
+            if !make.anew && is_there(&**pool, &disk.at.name, disk.size_bytes).await? {
                 return Ok(());
             }
-            match self.make_disk(pool, disk, make, &mut steps).await {
+            match self.make_disk(&**pool, disk, make, &mut steps).await {
                 // What an earlier attempt left: whole, if that can be told, else it is taken away.
                 Err(error) if error.is(Kind::Conflict) && make.anew => {
-                    if is_whole(&*pool.pool, disk, from_image).await? {
+                    if is_whole(&**pool, disk, from_image).await? {
                         return Ok(());
                     }
-                    self.make_disk(pool, disk, make, &mut steps).await
+                    self.make_disk(&**pool, disk, make, &mut steps).await
                 }
                 outcome => outcome,
             }
@@ -73,8 +73,8 @@ impl Agent {
         (outcome, Some(steps))
     }
 
-    async fn make_disk(&self, pool: &HostPool, disk: &Disk, make: &Make<'_>, steps: &mut Steps) -> Result<()> {
-        let (name, to) = (&disk.at.name, &*pool.pool);
+    async fn make_disk(&self, to: &dyn Pool, disk: &Disk, make: &Make<'_>, steps: &mut Steps) -> Result<()> {
+        let name = &disk.at.name;
         let DiskSource::Image(image) = &disk.source else {
             let detail = format!("{} bytes in pool {}", disk.size_bytes, disk.at.pool);
             return steps.run_unless_there(Step::DiskCreate, detail, to.create(name, disk.size_bytes)).await;
@@ -120,7 +120,7 @@ impl Agent {
     async fn drive(&self, drive: &ConfigDrive, make: &Make<'_>) -> (Result<()>, Option<Steps>) {
         let mut steps = Steps::new(&self.clock);
         let outcome = async {
-            let pool = &*self.pool(&drive.at.pool)?.pool;
+            let pool = &**self.pool(&drive.at.pool)?;
             if !make.anew && is_there(pool, &drive.at.name, 0).await? {
                 return Ok(());
             }

@@ -19,6 +19,9 @@ mod disks;
 mod import;
 mod report;
 mod steps;
+mod tasks;
+mod turns;
+mod volumes;
 
 pub use agent::Agent;
-pub use config::{AgentConfig, HostPool, ImageStore};
+pub use config::{AgentConfig, HostPool, HostPools, ImageStore};

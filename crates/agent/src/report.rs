@@ -36,8 +36,8 @@ impl Agent {
                 guests.push(unasked(id, power));
             }
         }
-        let mut pools = Vec::with_capacity(self.pools.len());
-        for pool in &self.pools {
+        let mut pools = Vec::with_capacity(self.pools.system.len());
+        for pool in &self.pools.system {
             pools.push(self.pool_report(pool).await);
         }
         Ok(HostReport {

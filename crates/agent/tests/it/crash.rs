@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use umbel_bus::{DiskSource, ImageSource, Restart, Target};
+use umbel_bus::{DiskSource, Domain, ImageSource, Restart, Target, Volume};
 use umbel_driver::{Mode, Operation, Pool};
 use uuid::Uuid;
 
-use crate::world::{MIB, World, absent, disk_name, domain, on, powered, present};
+use crate::world::{MIB, VOLUMES, World, absent, at, disk_name, domain, on, powered, present};
 
 /// Lets `count` operations happen, then kills the agent before the next; `None` if there were not so many. With
 /// `lose`, the last of them happens and its answer does not arrive.
@@ -115,6 +115,35 @@ async fn restart() {
             world.set(id, powered(id, &image, Target::On, Some(Restart::Hard)));
         },
         |world, id, context| async move { world.assert_runs(id, &context).await },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn volumes() {
+    let volume = |number: u128| {
+        let volume_id = Uuid::from_u128(number << 96);
+        let at = at(VOLUMES, format!("volume-{volume_id}"));
+        Volume { volume_id, at, size_bytes: MIB, boot_index: None, read_only: false }
+    };
+    let with = move |id: Uuid, image: &ImageSource, number: u128| {
+        let domain = domain(id, "vms", DiskSource::Image(image.clone()));
+        present(Domain { volumes: vec![volume(number)], ..domain })
+    };
+    at_every_operation(
+        &[Operation::Detach, Operation::Attach],
+        async |world, id| {
+            let image = world.image().await;
+            world.set(id, with(id, &image, 1));
+            let agent = world.agent();
+            assert_eq!(world.cell.done(id).await.volumes, [volume(1).volume_id]);
+            agent.kill().await;
+            world.set(id, with(id, &image, 2));
+        },
+        |world, id, context| async move {
+            world.assert_runs(id, &context).await;
+            assert_eq!(world.cell.done(id).await.volumes, [volume(2).volume_id], "{context}");
+        },
     )
     .await;
 }

@@ -5,5 +5,7 @@ mod crash;
 mod faults;
 mod images;
 mod power;
+mod snapshots;
 mod spawn;
+mod volumes;
 mod world;

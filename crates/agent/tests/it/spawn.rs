@@ -108,7 +108,7 @@ async fn the_console_is_read() {
     world.cell.done(id).await;
     world.hypervisor.guest_says(id, "login:").unwrap();
     let ask = |limit, server_id| world.hub.task(HOST, Task::Console { server_id, limit }, std::time::Duration::MAX);
-    let TaskReply::Console(tail) = ask(8, id).await.unwrap();
+    let TaskReply::Console(tail) = ask(8, id).await.unwrap() else { panic!("a console was asked for") };
     assert_eq!(tail.0, b"login:\r\n");
     assert!(ask(8, Uuid::nil()).await.unwrap_err().is(Kind::NotFound));
 }

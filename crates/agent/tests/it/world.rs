@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use umbel_agent::{Agent, AgentConfig, HostPool, ImageStore};
+use umbel_agent::{Agent, AgentConfig, HostPool, HostPools, ImageStore};
 use umbel_bus::{
     Blob, ConfigDrive, ConfigFile, Connection, Desired, Disk, DiskRef, DiskSource, Domain, HostReport, Hub,
     ImageSource, Observed, Power, Restart, Target, ToAgents, ToConductor, Want, local,
@@ -22,6 +22,9 @@ use uuid::Uuid;
 
 pub const HOST: &str = "host1";
 pub const MIB: u64 = 1 << 20;
+
+/// A pool that the host reaches, and in which it makes no disks.
+pub const VOLUMES: &str = "volumes";
 
 /// What a conductor would know: what should be, and what was heard. Real conductors keep this in a database; to an agent
 /// there is no difference.
@@ -146,6 +149,8 @@ impl World {
         let pool = Arc::new(SimulatedPool::new(&self.sim, "vms"));
         let mut pools = vec![HostPool { pool, tier: "ssd".into(), driver: "simulated".into(), shared: true }];
         pools.extend(more_pools);
+        let volumes: Arc<dyn Pool> = Arc::new(SimulatedPool::new(&self.sim, VOLUMES));
+        let pools = HostPools::new(pools, vec![volumes]);
         let agent = Agent::new(config, hypervisor, pools, self.images.clone(), Arc::new(SystemClock));
         let link = wrap(self.hub.connect(HOST, agent.clone()));
         let (stop, stopped) = watch::channel(false);
@@ -235,6 +240,8 @@ pub struct Images {
     pub bytes: Mutex<HashMap<String, Bytes>>,
     /// Streams that begin and never end.
     pub stuck: Mutex<Vec<String>>,
+    /// Ids, in the order in which uploads began.
+    pub uploads: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -248,6 +255,15 @@ impl ImageStore for Images {
             return Ok(Box::pin(futures_util::StreamExt::chain(stream, futures_util::stream::pending())));
         }
         Ok(Box::pin(stream))
+    }
+
+    async fn upload(&self, image_id: &str, size: u64, bytes: ByteStream) -> Result<()> {
+        self.uploads.lock().push(image_id.to_owned());
+        let chunks: Vec<Bytes> = futures_util::TryStreamExt::try_collect(bytes).await?;
+        let data = Bytes::from(chunks.concat());
+        assert_eq!(data.len() as u64, size);
+        self.bytes.lock().insert(image_id.to_owned(), data);
+        Ok(())
     }
 }
 
