@@ -11,6 +11,7 @@
 
 mod document;
 mod faulty;
+mod grpc;
 mod link;
 mod local;
 
@@ -19,5 +20,9 @@ pub use document::{
     Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume, Want,
 };
 pub use faulty::{Faults, Faulty};
+pub use grpc::{Authority, Conductors, Control, Gate, Images, Issued, Security, Uplink, Uplinks};
 pub use link::{OnHost, ToAgents, ToConductor};
 pub use local::{Connection, Hub, local};
+
+/// The bytes of an image on their way.
+pub type ByteStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = umbel_core::Result<bytes::Bytes>> + Send>>;

@@ -42,4 +42,7 @@ pub trait OnHost: Send + Sync {
     async fn desire(&self, desired: Desired);
 
     async fn task(&self, task: Task) -> Result<TaskReply>;
+
+    /// A conductor is there that was not before: time to tell it what is here, and to ask what should be.
+    fn connected(&self) {}
 }

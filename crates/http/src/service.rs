@@ -89,14 +89,9 @@ pub struct App {
 }
 
 impl App {
-    /// All services on one port, each below its prefix, and [`App::metrics`] at `GET /metrics`: without a token, as a
-    /// collector has none. It tells routes, counts and durations, nothing of anybody's things; who does not want it seen
-    /// closes the path in the proxy.
+    /// All services on one port, each below its prefix.
     pub fn router(&self, services: Vec<Service>) -> axum::Router {
-        let metrics = axum::routing::get(async || {
-            ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics::render())
-        });
-        services.into_iter().fold(axum::Router::new().route("/metrics", metrics), |router, service| {
+        services.into_iter().fold(axum::Router::new(), |router, service| {
             let prefix = service.prefix;
             router.merge(self.service_router(service, prefix))
         })
@@ -116,6 +111,15 @@ impl App {
     /// * `umbel_http_connections`: how many are open now.
     pub fn metrics(&self) -> String {
         metrics::render()
+    }
+
+    /// `GET /metrics`, for a port of its own: without a token, as a collector has none. It tells routes, counts and
+    /// durations, nothing of anybody's things, but those are the operator's to know.
+    pub fn metrics_router() -> axum::Router {
+        let metrics = axum::routing::get(async || {
+            ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics::render())
+        });
+        axum::Router::new().route("/metrics", metrics)
     }
 
     fn service_router(&self, service: Service, prefix: &'static str) -> axum::Router {

@@ -16,6 +16,7 @@ pub mod domains;
 pub mod ec2;
 pub mod endpoints;
 pub mod groups;
+pub mod keys;
 pub mod policies;
 pub mod projects;
 pub mod regions;

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use tracing_subscriber::filter::LevelFilter;
 use umbel_api::{Method, Route};
 use umbel_core::Error;
-use umbel_http::{FaultStyle, Reply, Req, Routes, Service};
+use umbel_http::{App, FaultStyle, Reply, Req, Routes, Service};
 
 use crate::support::{Keys, PUBLIC, ask};
 
@@ -29,7 +29,8 @@ async fn requests_are_counted_by_route() {
     }
     ask(&router, "POST", "/counted/things", &[]).await;
     ask(&router, "PUT", "/counted/things", &[]).await;
-    let answer = ask(&router, "GET", "/metrics", &[]).await;
+    assert_eq!(ask(&router, "GET", "/metrics", &[]).await.status, 404, "not where clients are");
+    let answer = ask(&App::metrics_router(), "GET", "/metrics", &[]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));
     let counts = |text: &str| -> Vec<String> {
         text.lines().filter(|line| line.contains("_total{service=\"counted\"")).map(str::to_owned).collect()

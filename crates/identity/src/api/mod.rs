@@ -10,6 +10,7 @@ mod domains;
 mod ec2;
 mod grants;
 mod groups;
+mod keys;
 mod policies;
 mod projects;
 mod query;
@@ -43,6 +44,7 @@ pub fn service(state: Arc<Identity>) -> Service {
         .on(&wire::auth::PROJECTS, auth::projects)
         .on(&wire::auth::DOMAINS, auth::domains)
         .on(&wire::auth::SYSTEM, auth::system)
+        .on(&wire::keys::LIST, keys::list)
         .on(&wire::revocations::LIST_EVENTS, revocations::list)
         .on(&wire::assignments::LIST_ASSIGNMENTS, assignments::list);
     routes = entities(routes);
