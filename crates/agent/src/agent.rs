@@ -47,6 +47,8 @@ pub struct Agent {
     /// Servers that have work and no worker.
     waiting: Mutex<HashSet<Uuid>>,
     wake: Notify,
+    /// Counts conductors that came: each is told at once what is here, and asked what should be.
+    greeted: watch::Sender<u64>,
     /// Guests that nobody asked for, so that each is logged once.
     strangers: Mutex<HashSet<Uuid>>,
 }
@@ -77,6 +79,7 @@ impl Agent {
             capacities: Mutex::default(),
             waiting: Mutex::default(),
             wake: Notify::new(),
+            greeted: watch::Sender::new(0),
             strangers: Mutex::default(),
         })
     }
@@ -164,9 +167,12 @@ impl Agent {
     }
 
     async fn heartbeats(self: Arc<Self>, link: Arc<dyn ToConductor>) {
-        let mut beat = every(self.config.heartbeat);
+        let (mut beat, mut greeted) = (every(self.config.heartbeat), self.greeted.subscribe());
         loop {
-            beat.tick().await;
+            tokio::select! {
+                _ = beat.tick() => {}
+                _ = greeted.changed() => {}
+            }
             if let Err(error) = self.heartbeat(&*link).await {
                 tracing::debug!(host = self.config.host, cause = error.cause(), "a heartbeat was not heard: {error}");
             }
@@ -181,9 +187,12 @@ impl Agent {
     }
 
     async fn resyncs(self: Arc<Self>, link: Arc<dyn ToConductor>) {
-        let mut period = every(self.config.resync);
+        let (mut period, mut greeted) = (every(self.config.resync), self.greeted.subscribe());
         loop {
-            period.tick().await;
+            tokio::select! {
+                _ = period.tick() => {}
+                _ = greeted.changed() => {}
+            }
             // Until it was heard once, an agent does not know what it is here for: no waiting for the next period.
             while let Err(error) = self.resync(&*link).await {
                 tracing::debug!(host = self.config.host, cause = error.cause(), "no answer to a resync: {error}");
@@ -215,6 +224,10 @@ impl Agent {
 impl OnHost for Agent {
     async fn desire(&self, desired: Desired) {
         self.accept(desired);
+    }
+
+    fn connected(&self) {
+        self.greeted.send_modify(|count| *count += 1);
     }
 
     async fn task(&self, task: Task) -> Result<TaskReply> {
