@@ -42,8 +42,8 @@ pub trait Images: Send + Sync {
     /// The bytes of an image. `Forbidden` unless a server on this host is made from it.
     async fn read(&self, cell: &str, host: &str, image_id: &str) -> Result<ByteStream>;
 
-    /// Fills an image that a task told an agent to fill.
-    async fn write(&self, image_id: &str, data: ByteStream) -> Result<()>;
+    /// Makes these `size` bytes the data of an image, which a task told an agent to fill.
+    async fn write(&self, image_id: &str, size: u64, data: ByteStream) -> Result<()>;
 }
 
 /// A port where agents and compute APIs find the conductor of this process.
@@ -230,7 +230,7 @@ impl Shared {
         peer: Peer,
         wanted: Request<Wanted>,
     ) -> std::result::Result<Response<Messages<bytes::Bytes>>, Status> {
-        let Wanted { cell, host, image_id } = wanted.into_inner();
+        let Wanted { cell, host, image_id, .. } = wanted.into_inner();
         if !peer.may_speak_for(&cell, &host) {
             return Err(Status::permission_denied("The certificate does not name this host."));
         }
@@ -247,7 +247,7 @@ impl Shared {
         data: Request<Streaming<bytes::Bytes>>,
     ) -> std::result::Result<Response<Told>, Status> {
         let header = data.metadata().get(WANTED_HEADER).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
-        let Ok(Wanted { cell, host, image_id }) = serde_json::from_slice(&header) else {
+        let Ok(Wanted { cell, host, image_id, size }) = serde_json::from_slice(&header) else {
             return Err(Status::invalid_argument("An upload says first what it is for."));
         };
         if !peer.may_speak_for(&cell, &host) || !self.exports.allow(&cell, &host, &image_id) {
@@ -255,7 +255,7 @@ impl Shared {
             return Err(Status::permission_denied("No task tells this host to fill that image."));
         }
         let pieces = data.into_inner().map(|piece| piece.map_err(|status| wire::error(&status)));
-        let written = self.images.write(&image_id, Box::pin(pieces)).await;
+        let written = self.images.write(&image_id, size, Box::pin(pieces)).await;
         Ok(Response::new(written.map_or_else(|error| Told::Fault(error.into()), |()| Told::Done)))
     }
 }

@@ -106,7 +106,7 @@ impl Uplinks {
             let mut client = client(link.channel.clone());
             let begun = async {
                 client.ready().await.map_err(|error| nobody().because(super::chain(&error)))?;
-                let wanted = Request::new(self.wanted(image_id));
+                let wanted = Request::new(self.wanted(image_id, 0));
                 client.server_streaming(wanted, path, codec).await.map_err(|status| wire::error(&status))
             };
             match within(ANSWER, begun).await {
@@ -122,7 +122,7 @@ impl Uplinks {
 
     /// Fills an image that a task told this agent to fill. The bytes go once: whoever sent the task sends it again where
     /// this fails.
-    pub async fn write_image(&self, image_id: &str, data: ByteStream) -> Result<()> {
+    pub async fn write_image(&self, image_id: &str, size: u64, data: ByteStream) -> Result<()> {
         let link = self.links_in_order().next().ok_or_else(nobody)?;
         let mut client = client(link.channel.clone());
         client.ready().await.map_err(|error| nobody().because(super::chain(&error)))?;
@@ -138,7 +138,7 @@ impl Uplinks {
             }
         });
         let mut request = Request::new(pieces);
-        let wanted = serde_json::to_string(&self.wanted(image_id)).map_err(Error::internal)?;
+        let wanted = serde_json::to_string(&self.wanted(image_id, size)).map_err(Error::internal)?;
         request.metadata_mut().insert(WANTED_HEADER, MetadataValue::try_from(wanted).map_err(Error::internal)?);
         let (path, codec) = (PathAndQuery::from_static(wire::WRITE_IMAGE), Pair::<Raw, Json<Told>>::default());
         let told = tokio::select! {
@@ -151,9 +151,9 @@ impl Uplinks {
         }
     }
 
-    fn wanted(&self, image_id: &str) -> Wanted {
+    fn wanted(&self, image_id: &str, size: u64) -> Wanted {
         let (cell, host) = (self.hello.cell.clone(), self.hello.host.clone());
-        Wanted { cell, host, image_id: image_id.to_owned() }
+        Wanted { cell, host, image_id: image_id.to_owned(), size }
     }
 
     /// Those that stand first.

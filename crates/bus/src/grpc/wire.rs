@@ -109,6 +109,9 @@ pub(super) struct Wanted {
     pub cell: String,
     pub host: String,
     pub image_id: String,
+    /// Bytes, of an upload.
+    #[serde(default)]
+    pub size: u64,
 }
 
 /// An error, with both its halves: both ends are ours.

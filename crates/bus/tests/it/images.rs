@@ -42,7 +42,7 @@ async fn an_agent_reads_the_images_of_its_servers() {
 async fn an_agent_fills_an_image_while_a_task_tells_it_to() {
     let (post, outpost, _papers) = world().await;
     let data = || -> ByteStream { Box::pin(stream::iter((0..20).map(|_| Ok(vec![7; 100_000].into())))) };
-    assert_eq!(outpost.uplinks.write_image("snap", data()).await.unwrap_err().kind(), Kind::Forbidden);
+    assert_eq!(outpost.uplinks.write_image("snap", 2_000_000, data()).await.unwrap_err().kind(), Kind::Forbidden);
 
     let hub = post.hub.clone();
     let disk = DiskRef { pool: "vms".into(), name: "d".into() };
@@ -51,21 +51,21 @@ async fn an_agent_fills_an_image_while_a_task_tells_it_to() {
     let uplinks = outpost.uplinks.clone();
     // Until the task is on its way.
     loop {
-        match uplinks.write_image("snap", data()).await {
+        match uplinks.write_image("snap", 2_000_000, data()).await {
             Ok(()) => break,
             Err(error) => assert_eq!(error.kind(), Kind::Forbidden),
         }
     }
     assert_eq!(post.conductor.written.lock().concat().len(), 2_000_000);
-    let other = uplinks.write_image("other", data()).await.unwrap_err();
+    let other = uplinks.write_image("other", 2_000_000, data()).await.unwrap_err();
     assert_eq!(other.kind(), Kind::Forbidden);
 
     let half: ByteStream = Box::pin(stream::iter([Ok(vec![1; 10].into()), Err(Error::internal("the disk is broken"))]));
-    assert!(uplinks.write_image("snap", half).await.is_err());
+    assert!(uplinks.write_image("snap", 20, half).await.is_err());
     assert_eq!(post.conductor.written.lock().len(), 1, "half an image is not taken for one");
 
     export.abort();
     let gone = Arc::new(export);
     eventually("the task is over", || gone.is_finished()).await;
-    assert_eq!(uplinks.write_image("snap", data()).await.unwrap_err().kind(), Kind::Forbidden);
+    assert_eq!(uplinks.write_image("snap", 2_000_000, data()).await.unwrap_err().kind(), Kind::Forbidden);
 }

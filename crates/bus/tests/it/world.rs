@@ -94,7 +94,7 @@ impl Images for Conductor {
         }
     }
 
-    async fn write(&self, _image_id: &str, mut data: ByteStream) -> Result<()> {
+    async fn write(&self, _image_id: &str, _size: u64, mut data: ByteStream) -> Result<()> {
         let mut all = Vec::new();
         while let Some(piece) = futures_util::StreamExt::next(&mut data).await {
             all.extend_from_slice(&piece?);
