@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use umbel_agent::{Agent, AgentConfig as HostConfig, HostPool};
+use umbel_agent::{Agent, AgentConfig as HostConfig, HostPool, HostPools};
 use umbel_auth::{Signer, Verifier};
 use umbel_bus::{Hub, ToAgents, ToConductor};
 use umbel_compute::model::ServerId;
@@ -287,7 +287,7 @@ async fn start_agents(
         let mut settings = HostConfig::new(host.clone());
         settings.availability_zone.clone_from(&parts.config.compute.availability_zone);
         settings.scratch = parts.state.join("tmp");
-        let pools = storage.of_host(&parts.config.compute.pools);
+        let pools = HostPools::new(storage.of_host(&parts.config.compute.pools), storage.all());
         let agent = Agent::new(settings, hypervisor, pools, parts.images.clone(), parts.clock.clone());
         let link: Arc<dyn ToConductor> = Arc::new(hub.connect(&host, agent.clone()));
         behind.push(Behind::new(move |stop| agent.run(link, stop)));
@@ -430,6 +430,11 @@ impl Storage {
     pub fn pool(&self, name: &str) -> Result<Arc<dyn Pool>> {
         let found = self.pools.iter().find(|pool| pool.pool.name() == name);
         found.map(|pool| pool.pool.clone()).ok_or_else(|| Error::bad_request(format!("There is no pool '{name}'.")))
+    }
+
+    /// Every pool, whatever it is for.
+    pub fn all(&self) -> Vec<Arc<dyn Pool>> {
+        self.pools.iter().map(|pool| pool.pool.clone()).collect()
     }
 
     fn sentence(&self) -> String {
