@@ -33,6 +33,7 @@ use futures_util::{StreamExt, stream};
 use umbel_core::{Error, Kind, Result};
 
 pub use self::source::{DiskSource, Source};
+pub use self::vhdx::crc32c;
 
 use self::source::Input;
 use crate::{ByteStream, Change, ChangeStream};

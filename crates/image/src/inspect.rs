@@ -9,15 +9,18 @@
 //! * claimed `raw` but with the header of another disk format: refused, since some later reader may probe. Partition
 //!   tables, ISO 9660 and LUKS are content of raw disks (an encrypted volume's image is LUKS claimed raw);
 //! * claimed as a format and not it: refused; two formats at once (a polyglot): refused;
-//! * qcow2: version 2 or 3; no backing file, no external data file, no encryption, no unknown incompatible features;
+//! * qcow2: version 2 or 3; no backing file, no external data file, no encryption, not corrupt, no unknown incompatible
+//!   features, tables and snapshots within QEMU's limits. Internal snapshots are allowed and never looked at;
 //! * VMDK: `monolithicSparse` and `streamOptimized` only, one extent, no parent, and never a bare descriptor;
-//! * VDI, VHD, VHDX: no differencing images. QED: never;
+//! * VDI, VHD, VHDX: no differencing images, and no VHDX with a log: replaying it would write over what was looked at;
+//! * QED, Bochs, cloop: never;
 //! * a virtual size above the configured one: refused before anyone allocates by it.
 //!
 //! Refused alternative: `qemu-img info` on the finished upload. It would parse hostile bytes with the full block layer,
 //! after they were stored, and needs the package on the image host.
 
 mod qcow2;
+mod vdi;
 mod vhd;
 mod vhdx;
 mod vmdk;
@@ -54,6 +57,8 @@ pub enum Content {
     Vhd,
     Vhdx,
     Ploop,
+    Bochs,
+    Cloop,
 }
 
 /// What is known of an upload at its end.
@@ -141,6 +146,8 @@ impl fmt::Display for Content {
             Content::Vhd => "vhd",
             Content::Vhdx => "vhdx",
             Content::Ploop => "ploop",
+            Content::Bochs => "bochs",
+            Content::Cloop => "cloop",
         })
     }
 }
@@ -225,7 +232,7 @@ impl Inspector {
                     Content::Qcow2 => return self.read(content, Reader::Qcow2),
                     Content::Vmdk => return self.read(content, Reader::Vmdk),
                     Content::Vhdx => return self.read(content, Reader::VhdxRegions),
-                    Content::Vdi => (content, Step::Done(vdi(&self.window.bytes)?)),
+                    Content::Vdi => (content, Step::Done(vdi::read(&self.window.bytes)?)),
                     Content::Vhd => (content, Step::Done(vhd::dynamic(&self.window.bytes)?)),
                     _ => (content, Step::Done(Header::default())),
                 }
@@ -344,6 +351,8 @@ fn identify(head: &[u8]) -> Outcome<Content> {
         (Content::Vhd, at(0, b"conectix")),
         (Content::Vhdx, at(0, b"vhdxfile")),
         (Content::Ploop, at(0, b"WithoutFreeSpace") || at(0, b"WithouFreSpacExt")),
+        (Content::Bochs, at(0, b"Bochs Virtual HD Image")),
+        (Content::Cloop, at(0, b"#!/bin/sh\n#V2.0 Format\n")),
         (Content::Luks, at(0, b"LUKS\xba\xbe")),
         (Content::Iso, iso),
     ];
@@ -355,25 +364,6 @@ fn identify(head: &[u8]) -> Outcome<Content> {
         _ if at(510, &[0x55, 0xaa]) => Ok(Content::Mbr),
         _ => Ok(Content::Raw),
     }
-}
-
-/// VirtualBox's format, version 1.1; the fields as VirtualBox's VDICore.h names them.
-fn vdi(head: &[u8]) -> Outcome<Header> {
-    let (Some(version), Some(kind), Some(data), Some(size)) =
-        (le32(head, 0x44), le32(head, 0x4c), le32(head, 0x158), le64(head, 0x170))
-    else {
-        return refuse("The vdi image ends within its header.");
-    };
-    if version >> 16 != 1 {
-        return refuse("The vdi image has an unknown version.");
-    }
-    // 1 grows, 2 is fixed; the others are undo and difference images, which need a parent.
-    let (link, parent) = (head.get(0x1a8..0x1b8), head.get(0x1b8..0x1c8));
-    let alone = [link, parent].into_iter().all(|uuid| uuid.is_some_and(|uuid| uuid.iter().all(|byte| *byte == 0)));
-    if !matches!(kind, 1 | 2) || !alone {
-        return refuse("The vdi image depends on a parent image.");
-    }
-    Ok(Header { virtual_size: Some(size), least_length: data.into(), footer: None })
 }
 
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {

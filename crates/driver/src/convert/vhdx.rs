@@ -54,8 +54,9 @@ pub async fn open(input: &mut Input) -> Result<(u64, Map)> {
     for entry in regions[16..].chunks_exact(ENTRY).take(le32(&regions, 8) as usize) {
         let place = (le64(entry, 16), u64::from(le32(entry, 24)));
         match id(entry) {
-            BLOCK_TABLE => table = Some(place),
-            METADATA => metadata = Some(place),
+            BLOCK_TABLE if table.is_none() => table = Some(place),
+            METADATA if metadata.is_none() => metadata = Some(place),
+            BLOCK_TABLE | METADATA => return Err(input.bad("has a region twice")),
             _ if le32(entry, 28) & 1 != 0 => return Err(input.bad("has a region that is required and not known")),
             _ => {}
         }
@@ -139,7 +140,7 @@ fn id(entry: &[u8]) -> u128 {
 }
 
 /// CRC-32 with Castagnoli's polynomial, bit by bit: two pages are all it is used for.
-fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     let mut sum = u32::MAX;
     for byte in bytes {
         sum ^= u32::from(*byte);

@@ -91,8 +91,12 @@ fn vdi_disk() -> Disk {
         .le32(0x40, 0xbeda_107f)
         .le32(0x44, 0x0001_0001)
         .le32(0x4c, 1)
-        .le32(0x158, 4096)
+        .le32(0x154, 512)
+        .le32(0x158, 32 << 10)
+        .le32(0x168, 512)
         .le64(0x170, 4 * GIB)
+        .le32(0x178, MIB as u32)
+        .le32(0x180, 4096)
 }
 
 fn vhd_footer(disk: Disk, at: usize, kind: u32, size: u64) -> Disk {
@@ -102,13 +106,15 @@ fn vhd_footer(disk: Disk, at: usize, kind: u32, size: u64) -> Disk {
 fn vhd_dynamic(kind: u32) -> Disk {
     let end = 64 * 1024;
     let disk = vhd_footer(Disk::of(end), 0, kind, 8 * GIB).be64(16, 512).at(512, b"cxsparse");
+    let disk = disk.be64(512 + 16, 1536).be32(512 + 28, 4096).be32(512 + 32, 2 << 20);
     vhd_footer(disk, end - 512, kind, 8 * GIB)
 }
 
 fn vhdx_disk(parameters: u32) -> Disk {
     let (table, region) = (192 << 10, 2 * MIB);
     let item = 64 << 10;
-    Disk::of(4 * MIB)
+    let disk = vhdx_header(vhdx_header(Disk::of(4 * MIB), 64 << 10, 1, 0), 128 << 10, 2, 0);
+    let disk = disk
         .at(0, b"vhdxfile")
         .at(table, b"regi")
         .le32(table + 8, 1)
@@ -122,11 +128,26 @@ fn vhdx_disk(parameters: u32) -> Disk {
         .at(region + 32, &[0x37, 0x67, 0xa1, 0xca, 0x36, 0xfa, 0x43, 0x4d])
         .at(region + 40, &[0xb3, 0xb6, 0x33, 0xf0, 0xaa, 0x44, 0xe7, 0x6b])
         .le32(region + 48, item)
+        .le32(region + item as usize, 32 << 20)
         .le32(region + item as usize + 4, parameters)
         .at(region + 64, &[0x24, 0x42, 0xa5, 0x2f, 0x1b, 0xcd, 0x76, 0x48])
         .at(region + 72, &[0xb2, 0x11, 0x5d, 0xbe, 0xd8, 0x3b, 0xf4, 0xb8])
         .le32(region + 80, item + 8)
-        .le64(region + item as usize + 8, 6 * GIB)
+        .le64(region + item as usize + 8, 6 * GIB);
+    regions_twice(disk)
+}
+
+/// The second table of regions becomes the same as the first.
+fn regions_twice(disk: Disk) -> Disk {
+    let table = disk.0[192 << 10..256 << 10].to_vec();
+    disk.at(256 << 10, &table)
+}
+
+/// With its checksum. `log` is the log's identifier, 0 for none.
+fn vhdx_header(disk: Disk, at: usize, number: u64, log: u32) -> Disk {
+    let disk = disk.at(at, b"head\0\0\0\0").le64(at + 8, number).le32(at + 48, log);
+    let sum = umbel_driver::convert::crc32c(&disk.0[at..at + 4096]);
+    disk.le32(at + 4, sum)
 }
 
 fn iso() -> Disk {
@@ -201,6 +222,8 @@ fn both_formats_are_named_where_they_differ() {
     wrong(DiskFormat::Raw, vhdx_disk(0), "vhdx");
     wrong(DiskFormat::Raw, Disk::of(1_000).at(0, b"QED\0"), "qed");
     wrong(DiskFormat::Raw, Disk::of(1_000).at(0, b"WithoutFreeSpace"), "ploop");
+    wrong(DiskFormat::Raw, Disk::of(1_000).at(0, b"Bochs Virtual HD Image"), "bochs");
+    wrong(DiskFormat::Raw, Disk::of(1_000).at(0, b"#!/bin/sh\n#V2.0 Format\n"), "cloop");
     wrong(DiskFormat::Qcow2, Disk::of(1_000), "raw");
     wrong(DiskFormat::Qcow2, Disk::of(0), "raw");
     wrong(DiskFormat::Qcow2, vmdk(SPARSE), "vmdk");
@@ -253,8 +276,65 @@ fn qcow2_that_refers_elsewhere_is_refused() {
     no(qcow2().be64(24, 8 << 40).be32(36, 16_384), "above the limit");
     no(qcow2().cut(3 << 16), "cut short");
     no(qcow2().cut(60), "ends within its header");
-    // What may be set and harms nobody: dirty, compression type, extended entries.
-    accepted(DiskFormat::Qcow2, qcow2().be64(72, 0b1_1001), Content::Qcow2, 10 * GIB);
+    no(qcow2().be32(104, 0x0537_be77), "encrypted");
+    no(qcow2().be64(72, 1 << 1), "corrupt");
+    no(qcow2().be64(72, 1 << 3), "compressed by a method");
+    no(zstd().at(104, &[2]), "compressed by a method");
+    no(zstd().at(104, &[0]), "compressed by a method");
+    no(qcow2().be64(72, 1 << 4).be32(20, 13).be32(36, 1 << 20), "cluster size");
+    no(qcow2().be32(56, u32::MAX), "reference counts");
+    no(qcow2().be32(96, 7), "reference counts");
+    no(qcow2().be32(60, u32::MAX), "too many snapshots");
+    // What may be set and harms nobody: dirty, compression type, extended entries, snapshots.
+    accepted(DiskFormat::Qcow2, zstd().be64(72, 0b1_1001).be32(60, 3), Content::Qcow2, 10 * GIB);
+}
+
+/// With a longer header, which tells the method of compression.
+fn zstd() -> Disk {
+    qcow2().be64(72, 1 << 3).be32(100, 112).at(104, &[1, 0, 0, 0, 0, 0, 0, 0]).be64(112, 0)
+}
+
+#[test]
+fn tables_that_cannot_be_are_refused() {
+    let vdi = |disk: Disk, words: &str| refused(DiskFormat::Vdi, disk, words);
+    vdi(vdi_disk().le32(0x178, 512), "unknown size");
+    vdi(vdi_disk().le32(0x17c, 1), "unknown size");
+    vdi(vdi_disk().le32(0x168, 4096), "unknown size");
+    vdi(vdi_disk().le32(0x180, 4095), "does not fit");
+    vdi(vdi_disk().le32(0x154, u32::MAX), "does not fit");
+    vdi(vdi_disk().le32(0x158, 512), "does not fit");
+    vdi(vdi_disk().le32(0x158, u32::MAX), "cut short");
+    let vhd = |disk: Disk, words: &str| refused(DiskFormat::Vhd, disk, words);
+    vhd(vhd_dynamic(3).be32(512 + 32, 0), "unknown size");
+    vhd(vhd_dynamic(3).be32(512 + 32, 1 << 31), "unknown size");
+    vhd(vhd_dynamic(3).be32(512 + 28, 4095), "does not fit");
+    vhd(vhd_dynamic(3).be64(512 + 16, u64::MAX), "does not fit");
+    vhd(vhd_dynamic(3).be64(512 + 16, 1 << 40), "cut short");
+    let bad = |disk: Disk, words: &str| refused(DiskFormat::Vmdk, disk, words);
+    bad(vmdk(SPARSE).le64(20, 0), "out of range");
+    bad(vmdk(SPARSE).le64(20, 129), "out of range");
+    bad(vmdk(SPARSE).le64(20, 1 << 40), "out of range");
+    bad(vmdk(SPARSE).le32(44, 513), "out of range");
+    bad(vmdk(SPARSE).le32(8, 1 << 16), "compressed by a method");
+    let region = 2 * MIB + (64 << 10);
+    refused(DiskFormat::Vhdx, vhdx_disk(0).le32(region, 0), "unknown size");
+    refused(DiskFormat::Vhdx, vhdx_disk(0).le32(region, 1 << 31), "unknown size");
+}
+
+/// A log is what somebody else would write over the image before reading it.
+#[test]
+fn a_vhdx_with_two_faces_is_refused() {
+    let no = |disk: Disk, words: &str| refused(DiskFormat::Vhdx, disk, words);
+    no(vhdx_header(vhdx_disk(0), 128 << 10, 2, 7), "log has to be replayed");
+    no(vhdx_header(vhdx_disk(0), 64 << 10, 3, 7), "log has to be replayed");
+    no(vhdx_disk(0).at(64 << 10, b"xxxx").at(128 << 10, b"xxxx"), "no valid header");
+    // The newer header counts, and of the headers the valid one.
+    let older = vhdx_header(vhdx_disk(0), 64 << 10, 1, 7);
+    accepted(DiskFormat::Vhdx, older, Content::Vhdx, 6 * GIB);
+    no(vhdx_header(vhdx_disk(0), 64 << 10, 1, 7).le64((128 << 10) + 8, 9), "log has to be replayed");
+    no(vhdx_disk(0).le64((256 << 10) + 32, 3 << 20), "two region tables that differ");
+    let unknown = vhdx_disk(0).at((192 << 10) + 16, &[9]).le32((192 << 10) + 16 + 28, 1);
+    no(regions_twice(unknown), "required and not known");
 }
 
 #[test]
@@ -305,13 +385,15 @@ fn differencing_images_are_refused() {
     refused(DiskFormat::Vdi, vdi_disk().le32(0x1a8, 7), "parent");
     refused(DiskFormat::Vdi, vdi_disk().le32(0x1c0, 7), "parent");
     refused(DiskFormat::Vdi, vdi_disk().le32(0x44, 0x0009_0000), "version");
-    refused(DiskFormat::Vdi, vdi_disk().le64(0x170, u64::MAX), "above the limit");
+    refused(DiskFormat::Vdi, vdi_disk().le64(0x170, u64::MAX), "does not fit");
     refused(DiskFormat::Vdi, vdi_disk().cut(0x100), "ends within its header");
     refused(DiskFormat::Vhd, vhd_dynamic(4), "parent");
     refused(DiskFormat::Vhd, vhd_dynamic(9), "unknown kind");
+    refused(DiskFormat::Vhd, vhd_dynamic(3).at(512 + 40, &[1]), "parent");
+    refused(DiskFormat::Vhd, vhd_dynamic(3).at(512 + 576, b"W2ru"), "parent");
     refused(DiskFormat::Vhd, vhd_dynamic(3).at(512, b"xxsparse"), "no header");
     refused(DiskFormat::Vhd, vhd_dynamic(3).be64(16, u64::MAX), "no header");
-    refused(DiskFormat::Vhd, vhd_dynamic(3).be64(48, 1 << 50), "above the limit");
+    refused(DiskFormat::Vhd, vhd_dynamic(3).be64(48, 1 << 50), "does not fit");
     refused(DiskFormat::Vhd, vhd_footer(Disk::of(1_024), 512, 2, GIB), "cut short");
     refused(DiskFormat::Vhdx, vhdx_disk(2), "parent");
     let region = 2 * MIB;
@@ -319,9 +401,9 @@ fn differencing_images_are_refused() {
     let locator = vhdx_disk(0).at(region + 10, &3_u16.to_le_bytes()).at(region + 96, &parent);
     refused(DiskFormat::Vhdx, locator, "parent");
     refused(DiskFormat::Vhdx, vhdx_disk(0).at(192 << 10, b"xxxx"), "region table");
-    refused(DiskFormat::Vhdx, vhdx_disk(0).le32((192 << 10) + 8, u32::MAX), "too long");
-    refused(DiskFormat::Vhdx, vhdx_disk(0).le64((192 << 10) + 32, 0), "metadata region");
-    refused(DiskFormat::Vhdx, vhdx_disk(0).le64((192 << 10) + 32, 1 << 60), "metadata region");
+    refused(DiskFormat::Vhdx, regions_twice(vhdx_disk(0).le32((192 << 10) + 8, u32::MAX)), "too long");
+    refused(DiskFormat::Vhdx, regions_twice(vhdx_disk(0).le64((192 << 10) + 32, 0)), "metadata region");
+    refused(DiskFormat::Vhdx, regions_twice(vhdx_disk(0).le64((192 << 10) + 32, 1 << 60)), "metadata region");
     refused(DiskFormat::Vhdx, vhdx_disk(0).at(region, b"metadonn"), "metadata table");
     refused(DiskFormat::Vhdx, vhdx_disk(0).at(region + 10, &[0xff, 0xff]), "too long");
     refused(DiskFormat::Vhdx, vhdx_disk(0).le32(region + 80, u32::MAX), "virtual size");

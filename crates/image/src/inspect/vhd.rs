@@ -4,6 +4,14 @@
 use super::{Header, Outcome, be32, be64, refuse};
 
 const FOOTER: usize = 512;
+/// Of a disk that grows.
+const HEADER: usize = 1024;
+const PARENT_ID: std::ops::Range<usize> = 40..56;
+const PARENT_LOCATORS: std::ops::Range<usize> = 576..768;
+
+/// Bytes that a block may have. Everybody writes 2 MiB.
+const BLOCKS: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
+
 const FIXED: u32 = 2;
 const DYNAMIC: u32 = 3;
 const DIFFERENCING: u32 = 4;
@@ -18,11 +26,26 @@ pub(super) fn dynamic(head: &[u8]) -> Outcome<Header> {
         DIFFERENCING => return refuse("The vhd image depends on a parent image."),
         _ => return refuse("The vhd image is of an unknown kind."),
     }
-    let blocks = usize::try_from(next).ok().and_then(|at| head.get(at..));
-    if !blocks.is_some_and(|blocks| blocks.starts_with(b"cxsparse")) {
+    let header = usize::try_from(next).ok().and_then(|at| head.get(at..)?.get(..HEADER));
+    let Some(header) = header.filter(|header| header.starts_with(b"cxsparse")) else {
         return refuse("The vhd image has no header of its blocks where its footer says.");
+    };
+    if [PARENT_ID, PARENT_LOCATORS].into_iter().any(|range| header[range].iter().any(|byte| *byte != 0)) {
+        return refuse("The vhd image depends on a parent image.");
     }
-    Ok(Header { virtual_size: Some(size), least_length: next + 1024, footer: None })
+    let (Some(table), Some(entries), Some(block)) = (be64(header, 16), be32(header, 28), be32(header, 32)) else {
+        return refuse("The vhd image ends within its header.");
+    };
+    let (entries, block) = (u64::from(entries), u64::from(block));
+    if !block.is_power_of_two() || !BLOCKS.contains(&block) {
+        return refuse("The vhd image has blocks of an unknown size.");
+    }
+    match table.checked_add(entries * 4) {
+        Some(end) if size.div_ceil(block) <= entries => {
+            Ok(Header { virtual_size: Some(size), least_length: end.max(next + HEADER as u64), footer: None })
+        }
+        _ => refuse("The vhd image has a block table that does not fit its virtual size."),
+    }
 }
 
 /// A fixed disk is its data and then a footer; its size if the end of the data is one.

@@ -10,6 +10,12 @@ const SECTOR: u64 = 512;
 /// The grain directory's place is told by a footer: the writer did not know it when it wrote the header.
 const AT_END: u64 = u64::MAX;
 
+const COMPRESSED: u32 = 1 << 16;
+const MARKERS: u32 = 1 << 17;
+
+/// Sectors of a grain: 4 KiB to 2 MiB. Everybody writes 64 KiB.
+const GRAINS: std::ops::RangeInclusive<u64> = 8..=4096;
+
 /// Kinds of marker in a stream.
 const END_OF_STREAM: u32 = 0;
 const FOOTER: u32 = 3;
@@ -24,7 +30,12 @@ pub(super) struct Footer {
 
 struct Fields {
     version: u32,
+    flags: u32,
     capacity: u64,
+    /// Sectors.
+    grain: u64,
+    /// Grains of a table.
+    entries: u32,
     descriptor_offset: u64,
     descriptor_size: u64,
     directory: u64,
@@ -34,7 +45,10 @@ impl Fields {
     fn of(bytes: &[u8]) -> Option<Fields> {
         Some(Fields {
             version: le32(bytes, 4)?,
+            flags: le32(bytes, 8)?,
             capacity: le64(bytes, 12)?,
+            grain: le64(bytes, 20)?,
+            entries: le32(bytes, 44)?,
             descriptor_offset: le64(bytes, 28)?,
             descriptor_size: le64(bytes, 36)?,
             directory: le64(bytes, 56)?,
@@ -64,6 +78,12 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<Step> {
     let Some(virtual_size) = size else {
         return refuse("The vmdk image has no valid capacity.");
     };
+    if !header.grain.is_power_of_two() || !GRAINS.contains(&header.grain) || !(1..=512).contains(&header.entries) {
+        return refuse("The vmdk image has grains or tables of a size out of range.");
+    }
+    if header.flags & COMPRESSED != 0 && header.flags & MARKERS == 0 {
+        return refuse("The vmdk image is compressed by a method that is not known.");
+    }
     let most = MAX_WINDOW as u64 / SECTOR - 1;
     if header.descriptor_offset != 1 || header.descriptor_size == 0 || header.descriptor_size > most {
         return refuse("The vmdk image has no descriptor of its own.");
