@@ -14,7 +14,7 @@ use umbel_core::{Error, Kind, Result};
 use umbel_driver::{DomainEvent, DomainSpec, Power};
 
 use crate::drive::Plug;
-use crate::home::Home;
+use crate::home::{Home, Passing};
 use crate::machine::{Call, Incident, Reply, Request, Running, Shared, end_of};
 use crate::plugging::{Leaving, expected, resolved};
 use crate::process::Process;
@@ -56,7 +56,7 @@ impl Driver {
     pub(crate) async fn take_over(&mut self) -> Result<Power, Failure> {
         let Some(running) = &mut self.running else { return Ok(Power::Shutdown) };
         let mut power = running.connect(&self.home).await?;
-        if self.home.is_held() {
+        if self.home.is(Passing::Held) {
             // A process that died has stopped the guest for a moment that is long over.
             match self.let_on().await {
                 Ok(()) => power = Power::Running,

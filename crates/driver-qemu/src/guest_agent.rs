@@ -17,7 +17,7 @@ use umbel_core::{Error, Result};
 
 use crate::command::AGENT;
 use crate::driver::Driver;
-use crate::home::Home;
+use crate::home::{Home, Passing};
 use crate::qmp::Command;
 
 /// An agent that runs answers within milliseconds; an emulated guest that is busy, within a second or two.
@@ -33,16 +33,23 @@ static LAST_NUMBER: AtomicU32 = AtomicU32::new(1);
 
 /// Returns the number of file systems; 0 if they were held before.
 pub(crate) async fn freeze(home: &Home) -> Result<u32> {
-    let mut agent = Conversation::open(home).await?;
+    let mut agent = Conversation::open(home, HELLO).await?;
     if agent.ask("guest-fsfreeze-status", HELLO).await?.as_str() == Some("frozen") {
         return Ok(0);
     }
+    noted(home.note(Passing::Frozen, true))?;
     let count = agent.ask("guest-fsfreeze-freeze", FLUSH).await?;
     Ok(count.as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or_default())
 }
 
 pub(crate) async fn thaw(home: &Home) -> Result<()> {
-    Conversation::open(home).await?.ask("guest-fsfreeze-thaw", FLUSH).await.map(drop)
+    // The agent may still be at what it was asked before.
+    Conversation::open(home, FLUSH).await?.ask("guest-fsfreeze-thaw", FLUSH).await?;
+    noted(home.note(Passing::Frozen, false))
+}
+
+fn noted(outcome: std::io::Result<()>) -> Result<()> {
+    outcome.map_err(|error| Error::internal(error).because("noting that a guest is frozen"))
 }
 
 pub(crate) fn absent() -> Error {
@@ -83,7 +90,7 @@ struct Refusal {
 }
 
 impl Conversation {
-    async fn open(home: &Home) -> Result<Conversation> {
+    async fn open(home: &Home, patience: Duration) -> Result<Conversation> {
         let connect = || {
             let stream = home.connect_agent()?;
             stream.set_nonblocking(true)?;
@@ -101,10 +108,10 @@ impl Conversation {
                 }
             }
         };
-        match timeout(HELLO, greet).await {
+        match timeout(patience, greet).await {
             Ok(Ok(())) => Ok(agent),
             Ok(Err(error)) => Err(absent().because(error)),
-            Err(_) => Err(absent().because(format!("nothing came within {HELLO:?}"))),
+            Err(_) => Err(absent().because(format!("nothing came within {patience:?}"))),
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `domain.json` | its definition |
 //! | `power` | what it was last known to be; `running` without a process means that it crashed |
 //! | `held` | there while its processors stand still for a moment that nobody is to see |
+//! | `frozen` | there while its agent holds its file systems |
 //! | `qmp.sock` | where its QEMU listens |
 //! | `agent.sock` | where its QEMU listens for those who want to speak to the agent in the guest |
 //! | `console.log`, `console.log.0` | what it wrote on its serial port, and what came before that |
@@ -27,6 +28,22 @@ const QMP_SOCKET: &str = "qmp.sock";
 
 /// As much of QEMU's messages as is worth a log line.
 const COMPLAINT: u64 = 2_000;
+
+/// What a guest must not stay in when its driver dies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Passing {
+    Held,
+    Frozen,
+}
+
+impl Passing {
+    fn file(self) -> &'static str {
+        match self {
+            Passing::Held => "held",
+            Passing::Frozen => "frozen",
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
@@ -75,13 +92,15 @@ impl Home {
         }
     }
 
-    pub(crate) fn is_held(&self) -> bool {
-        self.dir.join("held").exists()
+    /// Whether a driver before this one did not come to undo it.
+    pub(crate) fn is(&self, state: Passing) -> bool {
+        self.dir.join(state.file()).exists()
     }
 
-    pub(crate) fn set_held(&self, held: bool) -> io::Result<()> {
-        let path = self.dir.join("held");
-        if held {
+    /// For a driver that comes after this one.
+    pub(crate) fn note(&self, state: Passing, so: bool) -> io::Result<()> {
+        let path = self.dir.join(state.file());
+        if so {
             return File::create(path).map(drop);
         }
         match fs::remove_file(path) {

@@ -15,7 +15,7 @@ use umbel_core::{Error, Result};
 use umbel_driver::{DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
 use uuid::Uuid;
 
-use crate::home::Home;
+use crate::home::{Home, Passing};
 use crate::host::{self, Accelerator};
 use crate::machine::{Machine, Request, Shared, Which};
 use crate::{console, guest_agent, process};
@@ -89,7 +89,24 @@ impl QemuHypervisor {
         }));
         let machines: Arc<Machines> = Arc::new(Mutex::new(machines.await.into_iter().collect()));
         tokio::spawn(trim_consoles(root.clone(), Arc::downgrade(&machines)));
-        Ok(Arc::new(QemuHypervisor { root, facts, shared, machines, _lock: lock }))
+        let hypervisor = Arc::new(QemuHypervisor { root, facts, shared, machines, _lock: lock });
+        hypervisor.clone().thaw_forgotten();
+        Ok(hypervisor)
+    }
+
+    /// A process that died between freezing a guest and thawing it has left it standing.
+    fn thaw_forgotten(self: Arc<Self>) {
+        let frozen = |id: &Uuid| Home::new(&self.root, *id).is(Passing::Frozen);
+        let forgotten: Vec<Uuid> = self.machines.lock().keys().copied().filter(frozen).collect();
+        for id in forgotten {
+            let hypervisor = self.clone();
+            tokio::spawn(async move {
+                match hypervisor.thaw(id).await {
+                    Ok(()) => tracing::info!(server = %id, "thawed a guest that was left frozen"),
+                    Err(error) => tracing::error!(server = %id, "a guest stays frozen: {}", error.for_log()),
+                }
+            });
+        }
     }
 
     fn machine(&self, id: Uuid) -> Result<Machine> {
@@ -270,8 +287,11 @@ impl Hypervisor for QemuHypervisor {
     async fn thaw(&self, id: Uuid) -> Result<()> {
         match self.has_agent(id).await? {
             true => guest_agent::thaw(&Home::new(&self.root, id)).await,
-            // Without an agent nothing was frozen.
-            false => Ok(()),
+            // Without an agent nothing was frozen, or the guest has booted since.
+            false => {
+                let noted = Home::new(&self.root, id).note(Passing::Frozen, false);
+                noted.map_err(|error| Error::internal(error).because("noting that a guest is thawed"))
+            }
         }
     }
 

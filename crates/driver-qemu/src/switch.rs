@@ -15,6 +15,7 @@ use umbel_driver::{Attachment, DiskFormat, DomainDisk, Power};
 
 use crate::drive::{self, Plug};
 use crate::driver::Driver;
+use crate::home::Passing;
 use crate::machine::Move;
 use crate::qmp::Command;
 
@@ -124,7 +125,7 @@ impl Driver {
         if self.running.is_none() || self.held || *self.power.borrow() != Some(Power::Running) {
             return Ok(());
         }
-        let noted = self.home.set_held(true);
+        let noted = self.home.note(Passing::Held, true);
         noted.map_err(|error| Error::internal(error).because("noting that a guest is held"))?;
         self.held = true;
         let outcome = self.qemu(&Command::STOP).await;
@@ -136,13 +137,15 @@ impl Driver {
 
     /// Undoes [`Driver::hold`].
     pub(crate) async fn let_on(&mut self) -> Result<()> {
-        if self.running.is_some() && (self.held || self.home.is_held()) {
+        if self.running.is_some() && (self.held || self.home.is(Passing::Held)) {
             self.qemu(&Command::CONT).await?;
         }
         // Told late, events of the stop would be taken for somebody's wish.
         self.forget_stops();
         self.held = false;
-        self.home.set_held(false).map_err(|error| Error::internal(error).because("noting that a guest is let go"))
+        self.home
+            .note(Passing::Held, false)
+            .map_err(|error| Error::internal(error).because("noting that a guest is let go"))
     }
 }
 

@@ -164,3 +164,23 @@ async fn a_guest_that_was_held_goes_on() {
     assert_eq!(hypervisor.state(guest.id).await.unwrap(), Some(Power::Running));
     writes_beyond(&hypervisor, &guest, before + 1).await;
 }
+
+/// A driver that dies while a guest is frozen. A script that writes cannot go on before it is thawed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_was_left_frozen_is_thawed() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let writes = "#!/bin/sh\nn=0\nwhile :; do n=$((n + 1)); echo $n >/number; sync; echo \"wrote $n\"; done\n";
+    let guest = spec(vec![host.boot_disk(), host.script(writes)]);
+    hypervisor.start(&guest).await.unwrap();
+    eventually("the agent freezes", async || hypervisor.freeze(guest.id).await.is_ok()).await;
+    let frozen = host.guests().join(guest.id.to_string()).join("frozen");
+    assert!(frozen.exists());
+    drop(hypervisor);
+
+    // The one before may not be gone yet: what it was asked is done to the end.
+    let hypervisor = host.open().await;
+    eventually("the guest is thawed", async || !frozen.exists()).await;
+    let before = newest(&hypervisor, &guest).await;
+    writes_beyond(&hypervisor, &guest, before + 1).await;
+}
