@@ -97,3 +97,58 @@ async fn undo(parts: &[Part]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use umbel_driver::{Attachment, DiskFormat, DomainDisk, DomainSpec, Hypervisor};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Options;
+
+    /// Here rather than with the tests of whole guests: after a preparation that worked, QEMU does not fail on demand.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guest_comes_back_from_an_overlay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("data.raw"), dir.path().join("over.qcow2"));
+        std::fs::File::create(&from).unwrap().set_len(1 << 20).unwrap();
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args([&from, &to])
+            .status()
+            .expect("qemu-img is missing: install qemu-utils");
+        assert!(made.success());
+        let attachment = Attachment::File { path: from.clone(), format: DiskFormat::Raw };
+        let disk = DomainDisk { attachment, serial: "data".into(), boot_index: None, read_only: false, cdrom: false };
+        let id = Uuid::new_v4();
+        let spec = DomainSpec { id, name: "back".into(), vcpus: 1, memory_mib: 64, disks: vec![disk] };
+        let hypervisor = QemuHypervisor::open(&dir.path().join("guests"), Options::default()).await.unwrap();
+        hypervisor.start(&spec).await.unwrap();
+
+        let parts: Vec<Part> = hypervisor
+            .machines()
+            .into_iter()
+            .map(|one| (one, vec![Move { from: from.clone(), to: to.clone() }]))
+            .collect();
+        let live = async || (hypervisor.is_live(&from).await.unwrap(), hypervisor.is_live(&to).await.unwrap());
+        for switched in [false, true] {
+            try_all(&parts, Request::PrepareSwitch).await.unwrap();
+            // Again, as after an answer that was lost.
+            try_all(&parts, Request::PrepareSwitch).await.unwrap();
+            if switched {
+                try_all(&parts, Request::Switch).await.unwrap();
+                assert_eq!(live().await, (false, true));
+            }
+            undo(&parts).await;
+            assert_eq!(live().await, (true, false), "switched: {switched}");
+            // Nobody holds the overlay: a writer may have it.
+            let free = Command::new("qemu-img").args(["resize", "-q", "-f", "qcow2"]).arg(&to).arg("2M").status();
+            assert!(free.unwrap().success(), "switched: {switched}");
+        }
+        let definition = std::fs::read_to_string(dir.path().join(format!("guests/{id}/domain.json"))).unwrap();
+        assert!(definition.contains("data.raw") && definition.contains("raw"), "{definition}");
+        hypervisor.undefine(id).await.unwrap();
+    }
+}
