@@ -1,6 +1,10 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use umbel_api::image::IMPORT_METHOD_NAMES;
+
+use crate::web::Filters;
 
 /// The service's part of the configuration file, `[image]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +16,11 @@ pub struct Config {
     pub max_virtual_size: u64,
     /// Bytes that all images of a project may have together. None: no limit.
     pub user_storage_quota: Option<u64>,
+    /// Bytes that all images of a project may have staged together, images that it may have, and those of them whose
+    /// data may be on their way in at once; more is 413. None: no limit.
+    pub stage_quota: Option<u64>,
+    pub count_quota: Option<u64>,
+    pub uploading_quota: Option<u64>,
     /// Custom properties, tags and members of one image; more is 413.
     pub max_properties: usize,
     pub max_tags: usize,
@@ -25,8 +34,49 @@ pub struct Config {
     pub upload_lease_seconds: u64,
     /// Seconds for which a sender may stay silent in the middle of an upload.
     pub upload_idle_seconds: u64,
+    /// Ways to import that are offered, of upstream's four. `glance-download` is left out where nobody said where
+    /// identity is ([`crate::Images::with_regions`]).
+    pub import_methods: Vec<String>,
+    /// What `web-download` may fetch.
+    pub web_download: Filters,
+    /// What `glance-download` takes over: properties whose names begin so.
+    pub download_properties: Vec<String>,
+    /// By the names of stores: the heavier is read first. Not named: 0.
+    pub store_weights: BTreeMap<String, i64>,
+    pub store_descriptions: BTreeMap<String, String>,
+    /// Imports, and copies of clones to stand alone, that run at once in this process.
+    pub import_concurrency: usize,
+    pub flatten_concurrency: usize,
+    /// Hours for which a task that has ended is kept.
+    pub task_hours: u64,
     /// Seconds between two looks for dead uploads, unfinished deletions and hidden disks to purge.
     pub sweep_seconds: u64,
+    /// When raw twins are made, in stores that `store_twins` does not name.
+    pub twin: TwinPolicy,
+    pub store_twins: BTreeMap<String, TwinPolicy>,
+    /// Twins that this process makes at a time.
+    pub twin_jobs: usize,
+    /// Bytes of data that all twins of this process together may write in a second. None: as fast as the pools are.
+    pub twin_bytes_per_second: Option<u64>,
+    /// Seconds that an original stays in its pool after its twin has replaced it: downloads under way need it.
+    pub twin_original_seconds: u64,
+}
+
+/// When an image in another format than raw gets the raw twin that clones are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TwinPolicy {
+    /// As soon as the image is active.
+    #[default]
+    Upload,
+    /// When a service first asks where the image's data are.
+    FirstUse,
+    /// As `Upload`, and then the twin becomes the image: its format, size and checksums are those of the raw disk, as
+    /// upstream's conversion plugin leaves them, and what was uploaded is dropped. Images that are in several stores
+    /// keep it.
+    Replace,
+    /// Never: servers import such images.
+    Off,
 }
 
 impl Default for Config {
@@ -36,6 +86,9 @@ impl Default for Config {
             max_image_size: 1 << 40,
             max_virtual_size: 64 << 40,
             user_storage_quota: None,
+            stage_quota: None,
+            count_quota: None,
+            uploading_quota: None,
             max_properties: 128,
             max_tags: 128,
             max_members: 128,
@@ -44,18 +97,39 @@ impl Default for Config {
             show_direct_url: false,
             upload_lease_seconds: 30,
             upload_idle_seconds: 120,
+            import_methods: IMPORT_METHOD_NAMES.map(str::to_owned).into(),
+            web_download: Filters::default(),
+            download_properties: ["hw_", "trait:", "os_distro", "os_secure_boot", "os_type"].map(str::to_owned).into(),
+            store_weights: BTreeMap::new(),
+            store_descriptions: BTreeMap::new(),
+            import_concurrency: 4,
+            flatten_concurrency: 1,
+            task_hours: 48,
             sweep_seconds: 15,
+            twin: TwinPolicy::Upload,
+            store_twins: BTreeMap::new(),
+            twin_jobs: 1,
+            twin_bytes_per_second: None,
+            twin_original_seconds: 600,
         }
     }
 }
 
 impl Config {
+    pub(crate) fn twin_policy(&self, store: &str) -> TwinPolicy {
+        self.store_twins.get(store).copied().unwrap_or(self.twin)
+    }
+
     pub(crate) fn upload_lease(&self) -> Duration {
         Duration::from_secs(self.upload_lease_seconds)
     }
 
     pub(crate) fn upload_idle(&self) -> Duration {
         Duration::from_secs(self.upload_idle_seconds)
+    }
+
+    pub(crate) fn task_time(&self) -> Duration {
+        Duration::from_secs(self.task_hours.saturating_mul(3600))
     }
 
     pub(crate) fn sweep_period(&self) -> Duration {

@@ -5,7 +5,7 @@ use umbel_api::image::Visibility;
 use umbel_core::{Error, Kind, Result};
 
 use crate::Config;
-use crate::model::Meta;
+use crate::model::{Meta, TWIN_PROPERTY};
 
 /// Longest name, tag or property name, in characters.
 const MAX_TEXT: usize = 255;
@@ -14,7 +14,7 @@ const MAX_TEXT: usize = 255;
 const MAX_NUMBER: u64 = i32::MAX as u64;
 
 /// Written by the service alone.
-const READ_ONLY: [&str; 14] = [
+const READ_ONLY: [&str; 15] = [
     "id",
     "status",
     "created_at",
@@ -29,6 +29,7 @@ const READ_ONLY: [&str; 14] = [
     "file",
     "schema",
     "stores",
+    TWIN_PROPERTY,
 ];
 
 /// Had a meaning once, or has one inside.
@@ -107,7 +108,9 @@ pub fn check_quotas(meta: &Meta, config: &Config) -> Result<()> {
             Err(Error::new(Kind::TooLarge, message))
         }
     };
-    check("properties", meta.properties.len(), config.max_properties)?;
+    // The service's own do not count.
+    let custom = meta.properties.keys().filter(|name| !name.starts_with(RESERVED_PREFIX)).count();
+    check("properties", custom, config.max_properties)?;
     check("tags", meta.tags.len(), config.max_tags)
 }
 

@@ -17,19 +17,23 @@ mod model;
 mod patch;
 mod service;
 pub mod store;
+mod web;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use umbel_client::Transport;
 use umbel_core::{Clock, Error, Result, Rng};
 use umbel_db::Db;
 use umbel_driver::Pool;
+use umbel_workflow::Nudge;
 
 pub use api::service;
-pub use config::Config;
+pub use config::{Config, TwinPolicy};
 pub use model::{ImageId, SNAPSHOT};
 pub use service::{Download, Range, Swept, UploadRequest};
 pub use store::Image;
+pub use web::Filters;
 
 /// A place for images' data.
 pub struct Store {
@@ -48,6 +52,24 @@ pub struct Images {
     rng: Arc<dyn Rng>,
     config: Config,
     uploads: service::Uploads,
+    twins: Arc<service::Twins>,
+    work: Work,
+}
+
+/// What goes on behind requests, and what it needs.
+struct Work {
+    /// Other regions' image services, for `glance-download`.
+    regions: Option<Regions>,
+    tokens: service::Tokens,
+    importing: Semaphore,
+    flattening: Semaphore,
+    /// Set once a runner is made.
+    nudge: OnceLock<Nudge>,
+}
+
+struct Regions {
+    transport: Arc<dyn Transport>,
+    identity: String,
 }
 
 impl Images {
@@ -67,7 +89,23 @@ impl Images {
         if stores.iter().filter(|store| store.default).count() > 1 {
             return Err(Error::bad_request("Only one image store can be the default."));
         }
-        Ok(Images { db, stores, clock, rng, config, uploads: service::Uploads::default() })
+        config.web_download.check()?;
+        let work = Work {
+            regions: None,
+            tokens: service::Tokens::default(),
+            importing: Semaphore::new(config.import_concurrency.max(1)),
+            flattening: Semaphore::new(config.flatten_concurrency.max(1)),
+            nudge: OnceLock::new(),
+        };
+        Ok(Images { db, stores, clock, rng, config, uploads: service::Uploads::default(), twins: Arc::default(), work })
+    }
+
+    /// Offers imports from other regions, whose image services are found in the catalog. `identity` is identity's root,
+    /// with or without `/v3`.
+    #[must_use]
+    pub fn with_regions(mut self, transport: Arc<dyn Transport>, identity: &str) -> Self {
+        self.work.regions = Some(Regions { transport, identity: identity.to_owned() });
+        self
     }
 
     /// Bytes received so far by an upload that runs in this process.

@@ -9,7 +9,27 @@ use crate::{Download, ImageId, Images};
 
 const OCTETS: &str = "application/octet-stream";
 
-pub async fn upload(state: Arc<Images>, mut req: Req) -> Result<Reply> {
+pub async fn upload(state: Arc<Images>, req: Req) -> Result<Reply> {
+    take_in(state, req, Aim::Store).await
+}
+
+/// In the default store's pool, whatever the header says: what is staged goes to any store.
+pub async fn stage(state: Arc<Images>, mut req: Req) -> Result<Reply> {
+    if !state.import_methods().contains(&"glance-direct") {
+        drain(Some(req.stream())).await;
+        return Err(Error::not_found("'glance-direct' method is not available at this site."));
+    }
+    req.headers.remove("x-image-meta-store");
+    take_in(state, req, Aim::Stage).await
+}
+
+#[derive(Clone, Copy)]
+enum Aim {
+    Store,
+    Stage,
+}
+
+async fn take_in(state: Arc<Images>, mut req: Req, aim: Aim) -> Result<Reply> {
     let (id, how) = match (image_id(&req), upload_request(&req)) {
         (Ok(id), Ok(how)) => (id, how),
         (Err(error), _) | (_, Err(error)) => {
@@ -18,7 +38,10 @@ pub async fn upload(state: Arc<Images>, mut req: Req) -> Result<Reply> {
         }
     };
     let body = req.stream();
-    state.upload(&req.ctx, id, how, body).await?;
+    match aim {
+        Aim::Store => state.upload(&req.ctx, id, how, body).await?,
+        Aim::Stage => state.stage(&req.ctx, id, how, body).await?,
+    }
     Ok(Reply::empty(204))
 }
 
@@ -45,7 +68,10 @@ fn upload_request(req: &Req) -> Result<UploadRequest> {
 
 pub async fn download(state: Arc<Images>, req: Req) -> Result<Reply> {
     let id = image_id(&req)?;
-    let found = match state.download(&req.ctx, id, req.header("range")).await {
+    let pairs = req.query_pairs();
+    let prefer = pairs.iter().find(|(name, _)| name == "prefer").map_or("", |(_, stores)| stores.as_str());
+    let prefer: Vec<&str> = prefer.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let found = match state.download(&req.ctx, id, req.header("range"), &prefer).await {
         Err(error) if error.is(Kind::RangeNotSatisfiable) => return state.unsatisfiable(&req.ctx, id, &error).await,
         found => found?,
     };

@@ -5,10 +5,10 @@ use umbel_api::image::{Image, ImageList};
 use umbel_core::{Error, Kind, Result};
 use umbel_http::{Reply, Req, next_link};
 
+use crate::Images;
 use crate::listing::Listing;
-use crate::model::{ImageId, Record};
+use crate::model::{ImageId, Record, TWIN_PROPERTY};
 use crate::patch::{self, Draft};
-use crate::{Images, api};
 
 /// Paths in bodies are relative to the service, as upstream's are; clients put its URL before them.
 const IMAGES: &str = "/v2/images";
@@ -19,9 +19,10 @@ pub async fn create(state: Arc<Images>, mut req: Req) -> Result<Reply> {
     let reply = Reply::json(201, &state.view(&record))
         .header("location", req.url(&format!("{IMAGES}/{}", record.id)))
         .header("openstack-image-store-ids", state.store_names().join(","));
-    Ok(match api::info::IMPORT_METHODS {
-        [] => reply,
-        methods => reply.header("openstack-image-import-methods", methods.join(",")),
+    let methods = state.import_methods();
+    Ok(match methods.is_empty() {
+        true => reply,
+        false => reply.header("openstack-image-import-methods", methods.join(",")),
     })
 }
 
@@ -35,7 +36,7 @@ pub async fn list(state: Arc<Images>, req: Req) -> Result<Reply> {
     };
     let body = ImageList {
         images: records.iter().map(|record| state.view(record)).collect(),
-        first: first_link(&req),
+        first: first_link(&req, IMAGES),
         next,
         schema: "/v2/schemas/images".into(),
     };
@@ -44,7 +45,11 @@ pub async fn list(state: Arc<Images>, req: Req) -> Result<Reply> {
 
 pub async fn show(state: Arc<Images>, req: Req) -> Result<Reply> {
     let record = state.show(&req.ctx, image_id(&req)?).await?;
-    Ok(Reply::json(200, &state.view(&record)))
+    let mut view = state.view(&record);
+    if let Some(progress) = state.twin_progress(&record).await? {
+        view.properties.insert(TWIN_PROPERTY.to_owned(), Some(progress));
+    }
+    Ok(Reply::json(200, &view))
 }
 
 pub async fn update(state: Arc<Images>, mut req: Req) -> Result<Reply> {
@@ -82,8 +87,8 @@ pub fn image_id(req: &Req) -> Result<ImageId> {
 }
 
 /// This request's own URL, without the marker.
-fn first_link(req: &Req) -> String {
-    let link = next_link(req, IMAGES, "");
+pub(super) fn first_link(req: &Req, path: &str) -> String {
+    let link = next_link(req, path, "");
     let link = link.strip_suffix("marker=").unwrap_or(&link);
     link.trim_end_matches(['?', '&']).to_owned()
 }
@@ -93,7 +98,7 @@ impl Images {
     fn view(&self, record: &Record) -> Image {
         let (meta, data) = (&record.meta, &record.data);
         let stores: Vec<&str> = record.places.iter().map(|place| place.store.as_str()).collect();
-        let direct_url = record.places.first().filter(|_| self.config.show_direct_url);
+        let direct_url = self.preferred(&record.places, &[]).filter(|_| self.config.show_direct_url);
         Image {
             id: record.id,
             name: meta.name.clone(),

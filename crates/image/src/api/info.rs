@@ -1,20 +1,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use umbel_api::image::{ImportInfo, ImportMethods, StoreInfo, Stores};
+use umbel_api::image::{ImportInfo, ImportMethods, StoreInfo, Stores, UsageReport};
 use umbel_core::Result;
 use umbel_http::{Reply, Req};
 
+use super::images::image_id;
 use crate::{Images, SNAPSHOT, Store};
 
-/// None yet: data come by upload.
-pub const IMPORT_METHODS: &[&str] = &[];
-
-pub async fn import(_: Arc<Images>, _: Req) -> Result<Reply> {
+pub async fn import(state: Arc<Images>, _: Req) -> Result<Reply> {
     let import_methods = ImportMethods {
         description: "Import methods available.".into(),
         kind: "array".into(),
-        value: IMPORT_METHODS.iter().map(|method| (*method).into()).collect(),
+        value: state.import_methods().into_iter().map(|method| method.to_owned().into()).collect(),
     };
     Ok(Reply::json(200, &ImportInfo { import_methods }))
 }
@@ -29,17 +27,40 @@ pub async fn stores_detail(state: Arc<Images>, _: Req) -> Result<Reply> {
     Ok(Reply::json(200, &Stores { stores }))
 }
 
+pub async fn usage(state: Arc<Images>, req: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &UsageReport { usage: state.usage(&req.ctx).await? }))
+}
+
+pub async fn delete_from_store(state: Arc<Images>, req: Req) -> Result<Reply> {
+    state.delete_from_store(&req.ctx, req.param("store_id")?, image_id(&req)?).await?;
+    Ok(Reply::empty(204))
+}
+
 impl Images {
     fn brief(&self, store: &Store) -> StoreInfo {
         let default = self.store(None).is_ok_and(|default| default.name == store.name);
-        StoreInfo { id: store.name.clone(), default: default.then(|| "true".into()), ..StoreInfo::default() }
+        StoreInfo {
+            id: store.name.clone(),
+            description: self.config.store_descriptions.get(&store.name).cloned(),
+            default: default.then(|| "true".into()),
+            ..StoreInfo::default()
+        }
     }
 
-    /// Type and properties as upstream's RBD store tells them; other kinds likewise.
+    /// Type and properties as upstream's RBD store tells them; other kinds likewise. A pool of local files is what
+    /// upstream calls `file`.
     fn detail(&self, store: &Store) -> StoreInfo {
         let location = store.pool.location("any", SNAPSHOT);
-        let cluster = if location.scheme == "rbd" { "fsid" } else { "cluster" };
-        let properties = BTreeMap::from([("pool".to_owned(), location.pool), (cluster.to_owned(), location.cluster)]);
-        StoreInfo { kind: Some(location.scheme), weight: Some(0), properties: Some(properties), ..self.brief(store) }
+        let rbd = location.scheme == "rbd";
+        let cluster = if rbd { "fsid" } else { "cluster" };
+        let kind = if location.scheme == "local" { "file".to_owned() } else { location.scheme };
+        let mut properties =
+            BTreeMap::from([("pool".to_owned(), location.pool), (cluster.to_owned(), location.cluster)]);
+        if rbd {
+            // Ranges of zeros are never stored.
+            properties.insert("thin_provisioning".to_owned(), "True".to_owned());
+        }
+        let weight = Some(self.weight(&store.name));
+        StoreInfo { kind: Some(kind), weight, properties: Some(properties), ..self.brief(store) }
     }
 }

@@ -1,13 +1,16 @@
 //! From requests to calls and back.
 
 mod actions;
+mod cache;
 mod data;
 mod images;
+mod imports;
 mod info;
 mod locations;
 mod members;
 mod schemas;
 mod tags;
+mod tasks;
 mod versions;
 
 use std::sync::Arc;
@@ -45,6 +48,18 @@ pub fn service(state: Arc<Images>) -> Service {
         .on(&routes::SHOW_SCHEMA, schemas::show)
         .on(&routes::SHOW_IMPORT, info::import)
         .on(&routes::SHOW_STORES, info::stores)
-        .on(&routes::SHOW_STORES_DETAIL, info::stores_detail);
+        .on(&routes::SHOW_STORES_DETAIL, info::stores_detail)
+        .on(&routes::SHOW_USAGE, info::usage)
+        .on(&routes::DELETE_FROM_STORE, info::delete_from_store)
+        .on(&routes::STAGE, data::stage)
+        .on(&routes::IMPORT, imports::create)
+        .on(&routes::LIST_TASKS, tasks::list)
+        .on(&routes::SHOW_TASK, tasks::show)
+        .on(&routes::CREATE_TASK, tasks::create)
+        .on(&routes::LIST_IMAGE_TASKS, tasks::of_image)
+        .on(&routes::SHOW_CACHE, cache::show)
+        .on(&routes::CACHE_IMAGE, cache::create)
+        .on(&routes::UNCACHE_IMAGE, cache::delete)
+        .on(&routes::CLEAR_CACHE, cache::clear);
     Service::new("/image", FaultStyle::Image).routes(routes)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use umbel_api::image::{ContainerFormat, DiskFormat, ImageStatus, Visibility};
+use umbel_api::image::{ContainerFormat, DiskFormat, ImageStatus, TaskStatus, TaskType, Visibility};
 use umbel_core::{Error, Result};
 use umbel_http::{Reply, Req};
 
@@ -17,6 +17,8 @@ pub async fn show(_: Arc<Images>, req: Req) -> Result<Reply> {
         "images" => collection("images", image()),
         "member" => member(),
         "members" => members(),
+        "task" => task(TASK_ONLY),
+        "tasks" => collection("tasks", task(&[])),
         other => return Err(Error::not_found(format!("There is no schema '{other}'."))),
     };
     Ok(Reply::json(200, &schema))
@@ -141,6 +143,33 @@ fn members() -> Value {
         },
         "links": [{"rel": "describedby", "href": "{schema}"}],
     })
+}
+
+/// What lists leave out.
+const TASK_ONLY: &[(&str, &str)] =
+    &[("input", "What was asked for"), ("result", "What came of it"), ("message", "How far it is, or why it failed")];
+
+fn task(more: &[(&str, &str)]) -> Value {
+    let mut properties = json!({
+        "id": {"type": "string", "pattern": UUID, "description": "Identifier of the task"},
+        "type": {"type": "string", "enum": names(TaskType::ALL.map(TaskType::name)), "description": "Kind of work"},
+        "status": {"type": "string", "enum": names(TaskStatus::ALL.map(TaskStatus::name)),
+            "description": "Where the task is in its life"},
+        "owner": {"type": ["null", "string"], "description": "Project that asked for it"},
+        "image_id": {"type": "string", "description": "Image that it is about"},
+        "request_id": {"type": "string", "description": "Request that began it"},
+        "user_id": {"type": "string", "description": "Who asked for it"},
+        "expires_at": {"type": ["null", "string"], "description": "Until when it is kept"},
+        "created_at": {"type": "string", "description": "When it was asked for"},
+        "updated_at": {"type": "string", "description": "When it last changed"},
+        "self": {"type": "string", "readOnly": true},
+        "schema": {"type": "string", "readOnly": true},
+    });
+    for (name, description) in more {
+        let kind = if *name == "message" { json!("string") } else { json!(["null", "object"]) };
+        properties[*name] = json!({"type": kind, "description": description});
+    }
+    json!({"name": "task", "properties": properties})
 }
 
 fn collection(name: &str, item: Value) -> Value {

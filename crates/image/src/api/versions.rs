@@ -7,9 +7,9 @@ use umbel_http::{Reply, Req};
 
 use crate::Images;
 
-/// Newest first. 2.14, 2.16 and 2.18 are the image cache's, which there is none of; the list is upstream's for several
-/// stores and no cache.
-const MINORS: [u8; 16] = [17, 15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
+/// Newest first. 2.14 is the image cache's calls, which are answered. 2.16 (which host has what cached) and 2.18 (cleaning
+/// and pruning) are about a cache's insides, which there are none of.
+const MINORS: [u8; 17] = [17, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0];
 
 pub async fn choose(_: Arc<Images>, req: Req) -> Result<Reply> {
     Ok(Reply::json(300, &versions(&req)))

@@ -1,4 +1,4 @@
-//! Uploads and downloads.
+//! Uploads.
 //!
 //! An upload is a claim on the image (see [`Claim`]), persisted before the first byte reaches a pool, renewed while it
 //! runs, and given up or completed in one statement that names it. So whatever dies, and whenever: either the image is
@@ -15,13 +15,13 @@ use umbel_core::{Ctx, Error, Kind, Result, Timestamp};
 use umbel_db::{read, tx};
 use umbel_driver::{ByteStream, Pool, WriteOptions};
 
+use super::Caller;
 use super::intake::{self, Content, Intake, Limits, Outcome};
 use super::uploads::{self, Flow};
-use super::{Caller, Range};
+use crate::Images;
 use crate::inspect::Inspector;
-use crate::model::{Claim, Data, HASH_ALGORITHM, ImageId, Place, Record, SNAPSHOT};
-use crate::store::{claims, images as rows};
-use crate::{Images, Store};
+use crate::model::{self, Claim, ImageId, Place, Record, SNAPSHOT, Stage};
+use crate::store::{claims, images as rows, tasks};
 
 /// How often an upload's progress is noted, and its claim renewed: by time, and by bytes.
 const NOTED_EVERY: Duration = Duration::from_secs(2);
@@ -35,24 +35,26 @@ pub struct UploadRequest {
     pub size: Option<u64>,
 }
 
-pub struct Download {
-    /// Of all the data.
-    pub size: u64,
-    pub checksum: Option<String>,
-    /// The part that is sent; all if none.
-    pub range: Option<Range>,
-    pub stream: ByteStream,
+/// An upload under way.
+pub(super) struct Upload {
+    pub claim: Claim,
+    pub format: Option<DiskFormat>,
+    pub pool: Arc<dyn Pool>,
+    pub announced: Option<u64>,
+    pub flow: Arc<Flow>,
+    pub outcome: Arc<Mutex<Outcome>>,
+    pub started: Timestamp,
+    /// In which its progress is told.
+    pub task: Option<String>,
 }
 
-/// An upload under way.
-struct Upload {
-    claim: Claim,
-    format: Option<DiskFormat>,
-    pool: Arc<dyn Pool>,
-    announced: Option<u64>,
-    flow: Arc<Flow>,
-    outcome: Arc<Mutex<Outcome>>,
-    started: Timestamp,
+/// What becomes of the bytes that a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// The image's data: it is active afterwards.
+    Store,
+    /// They wait for an import.
+    Stage,
 }
 
 impl Images {
@@ -63,7 +65,20 @@ impl Images {
     /// 409 if it is not queued; 400 for content that is refused or incomplete; 413 over a limit or in a full pool; 410
     /// if the image was deleted meanwhile.
     pub async fn upload(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
-        let (claim, record, most) = match self.claim(ctx, id, &how).await {
+        self.take_in(ctx, id, how, body, Aim::Store).await
+    }
+
+    /// From `queued` to `uploading`: the bytes are kept beside the stores until they are imported. What they are is
+    /// judged then.
+    ///
+    /// # Errors
+    /// As [`Images::upload`], but for refused content.
+    pub async fn stage(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
+        self.take_in(ctx, id, how, body, Aim::Stage).await
+    }
+
+    async fn take_in(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream, aim: Aim) -> Result<()> {
+        let (claim, record, most) = match self.claim(ctx, id, &how, aim).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 intake::drain(Some(body)).await;
@@ -72,7 +87,8 @@ impl Images {
         };
         let pool = self.store(Some(&claim.store))?.pool.clone();
         let flow = Flow::new();
-        let limits = Limits { announced: how.size, most, idle: self.config.upload_idle() };
+        let judged_later = aim == Aim::Stage;
+        let limits = Limits { announced: how.size, most, idle: self.config.upload_idle(), judged_later };
         let intake = Intake::new(body, flow.clone(), limits, self.inspector(&record));
         let upload = Upload {
             claim,
@@ -82,49 +98,51 @@ impl Images {
             flow,
             outcome: intake.outcome(),
             started: self.clock.now(),
+            task: None,
         };
-        self.receive(upload, intake.into_stream()).await
+        self.receive(upload, intake.into_stream(), aim).await
     }
 
     /// The claim, the image, and how many bytes it may have.
-    async fn claim(&self, ctx: &Ctx, id: ImageId, how: &UploadRequest) -> Result<(Claim, Record, u64)> {
+    async fn claim(&self, ctx: &Ctx, id: ImageId, how: &UploadRequest, aim: Aim) -> Result<(Claim, Record, u64)> {
         let caller = Caller::of(ctx)?;
         let store = self.store(how.store.as_deref())?;
         let now = self.clock.now();
-        let claim = Claim {
-            image: id,
-            token: self.rng.uuid().to_string(),
-            store: store.name.clone(),
-            expires_at: now.plus(self.config.upload_lease()),
+        let (disk, status) = match aim {
+            Aim::Store => (id.to_string(), ImageStatus::Saving),
+            Aim::Stage => (model::staged_disk(id), ImageStatus::Uploading),
         };
+        let claim = self.new_claim(id, &store.name, disk);
         tx!(self.db, "claim upload", |tx| {
             let record = caller.lock_own(tx, id).await?;
-            check_ready(&record)?;
-            let mut most = self.config.max_image_size;
-            if let (Some(quota), Some(owner)) = (self.config.user_storage_quota, &record.meta.owner) {
-                most = most.min(quota.saturating_sub(rows::usage(tx, owner).await?));
-            }
+            check_ready(&record, aim)?;
+            let most = self.room(tx, record.meta.owner.as_deref(), aim).await?;
             if how.size.is_some_and(|size| size > most) {
                 return Err(intake::too_large(most));
             }
-            claims::take(tx, &record, &claim, now).await?;
+            claims::take(tx, &record, &claim, status, now).await?;
             Ok((claim.clone(), record, most))
         })
     }
 
+    pub(super) fn new_claim(&self, image: ImageId, store: &str, disk: String) -> Claim {
+        let (token, store) = (self.rng.uuid().to_string(), store.to_owned());
+        Claim { image, token, store, disk, expires_at: self.clock.now().plus(self.config.upload_lease()) }
+    }
+
     /// Only bare disks are looked into: a package is never opened as a disk.
-    fn inspector(&self, record: &Record) -> Option<Inspector> {
+    pub(super) fn inspector(&self, record: &Record) -> Option<Inspector> {
         let bare = [ContainerFormat::Bare, ContainerFormat::Ami, ContainerFormat::Ari, ContainerFormat::Aki];
         let format = record.meta.disk_format?;
         let container = record.meta.container_format?;
         bare.contains(&container).then(|| Inspector::new(format, self.config.max_virtual_size))
     }
 
-    async fn receive(&self, upload: Upload, stream: ByteStream) -> Result<()> {
+    async fn receive(&self, upload: Upload, stream: ByteStream, aim: Aim) -> Result<()> {
         let id = upload.claim.image;
         self.uploads.add(id, &upload.flow);
         let result = match self.transfer(&upload, stream).await {
-            Ok(content) => self.complete(&upload, content).await,
+            Ok(content) => self.complete(&upload, content, aim).await,
             Err(error) => {
                 self.give_up(&upload.claim, &*upload.pool).await;
                 Err(error)
@@ -143,8 +161,8 @@ impl Images {
     }
 
     /// Into the pool, with the claim kept alive meanwhile.
-    async fn transfer(&self, upload: &Upload, stream: ByteStream) -> Result<Content> {
-        let disk = upload.claim.image.to_string();
+    pub(super) async fn transfer(&self, upload: &Upload, stream: ByteStream) -> Result<Content> {
+        let disk = upload.claim.disk.clone();
         let pool = &upload.pool;
         let work = async {
             if pool.stat(&disk).await?.is_some() {
@@ -178,7 +196,12 @@ impl Images {
             noted = *received.borrow_and_update();
             let now = self.clock.now();
             let next = now.plus(self.config.upload_lease());
-            match tx!(self.db, "renew upload", |tx| claims::renew(tx, &upload.claim, next, noted).await) {
+            match tx!(self.db, "renew upload", |tx| {
+                if let Some(task) = &upload.task {
+                    tasks::set_processing(tx, task, &format!("Copied {} MiB", noted >> 20), now).await?;
+                }
+                claims::renew(tx, &upload.claim, next, noted).await
+            }) {
                 Ok(true) => until = next,
                 Ok(false) => upload.flow.lose(),
                 Err(error) if now >= until => {
@@ -193,28 +216,22 @@ impl Images {
         }
     }
 
-    async fn complete(&self, upload: &Upload, content: Content) -> Result<()> {
+    async fn complete(&self, upload: &Upload, content: Content, aim: Aim) -> Result<()> {
         let claim = &upload.claim;
-        let disk = claim.image.to_string();
-        let url = upload.pool.location(&disk, SNAPSHOT).to_string();
-        let place = Place { store: claim.store.clone(), disk, url, format: upload.format };
-        let data = Data {
-            size: Some(content.size),
-            virtual_size: content.facts.map(|facts| facts.virtual_size),
-            checksum: Some(content.digests.md5),
-            hash_algorithm: Some(HASH_ALGORITHM.to_owned()),
-            hash: Some(content.digests.sha512),
-        };
         let now = self.clock.now();
-        match tx!(self.db, "complete upload", |tx| claims::complete(tx, claim, &data, &place, now).await) {
+        let stage = staged(claim, &content);
+        let completed = match aim {
+            Aim::Stage => {
+                tx!(self.db, "complete staging", |tx| claims::complete_stage(tx, claim, &stage, now).await)
+            }
+            Aim::Store => {
+                let (data, place) = (stage.data(), place(upload));
+                tx!(self.db, "complete upload", |tx| claims::complete(tx, claim, &data, &place, now).await)
+            }
+        };
+        match completed {
             Ok(true) => {
-                let took = now.since(upload.started);
-                let rate = content.size as f64 / took.as_secs_f64().max(1e-6) / 1e6;
-                tracing::info!(
-                    image = %claim.image, store = claim.store, bytes = content.size, ms = took.as_millis() as u64,
-                    content = content.facts.map(|facts| tracing::field::display(facts.content)),
-                    "an image was uploaded at {rate:.1} MB/s"
-                );
+                self.tell(upload, &content, now);
                 Ok(())
             }
             Ok(false) => {
@@ -228,8 +245,18 @@ impl Images {
         }
     }
 
+    pub(super) fn tell(&self, upload: &Upload, content: &Content, now: Timestamp) {
+        let took = now.since(upload.started);
+        let rate = content.size as f64 / took.as_secs_f64().max(1e-6) / 1e6;
+        tracing::info!(
+            image = %upload.claim.image, store = upload.claim.store, disk = upload.claim.disk, bytes = content.size,
+            ms = took.as_millis() as u64, content = content.facts.map(|facts| tracing::field::display(facts.content)),
+            "an image's data were written at {rate:.1} MB/s"
+        );
+    }
+
     /// Takes the disk away and queues the image again. What cannot be done now, the sweep does once the claim is out.
-    async fn give_up(&self, claim: &Claim, pool: &dyn Pool) {
+    pub(super) async fn give_up(&self, claim: &Claim, pool: &dyn Pool) {
         let until = self.clock.now().plus(self.config.upload_lease());
         // An answer that was lost on its way may have been a completed upload, whose disk must stay.
         match tx!(self.db, "hold upload", |tx| claims::renew(tx, claim, until, 0).await) {
@@ -242,7 +269,7 @@ impl Images {
     /// While the claim is held: removes what was written and lets the claim go.
     pub(super) async fn undo(&self, claim: &Claim, pool: &dyn Pool) {
         let now = self.clock.now();
-        let undone = match pool.remove(&claim.image.to_string()).await {
+        let undone = match pool.remove(&claim.disk).await {
             Ok(_) => tx!(self.db, "release upload", |tx| claims::release(tx, claim, now).await).map(|_| ()),
             Err(error) => match tx!(self.db, "expire upload", |tx| claims::expire(tx, claim).await) {
                 Ok(()) => Err(error),
@@ -265,7 +292,7 @@ impl Images {
         };
         match record.map(|record| record.status) {
             None => {
-                if let Err(error) = pool.remove(&claim.image.to_string()).await {
+                if let Err(error) = pool.remove(&claim.disk).await {
                     tracing::warn!(image = %claim.image, cause = error.cause(), "a disk without an image is left");
                 }
             }
@@ -282,15 +309,15 @@ impl Images {
     /// The image was queued again by a sweep that may have come before our last write.
     async fn reclaim(&self, lost: &Claim, pool: &dyn Pool) {
         let now = self.clock.now();
-        let claim = Claim {
-            token: self.rng.uuid().to_string(),
-            expires_at: now.plus(self.config.upload_lease()),
-            ..lost.clone()
+        let claim = self.new_claim(lost.image, &lost.store, lost.disk.clone());
+        let status = match claim.disk == model::staged_disk(claim.image) {
+            true => ImageStatus::Uploading,
+            false => ImageStatus::Saving,
         };
         let taken = tx!(self.db, "reclaim upload", |tx| {
             match rows::get_any(tx, claim.image).await? {
                 Some(record) if record.status == ImageStatus::Queued => {
-                    claims::take(tx, &record, &claim, now).await?;
+                    claims::take(tx, &record, &claim, status, now).await?;
                     Ok(true)
                 }
                 _ => Ok(false),
@@ -300,48 +327,43 @@ impl Images {
             self.undo(&claim, pool).await;
         }
     }
+}
 
-    /// The data, or a part of them; none if there are none.
-    pub async fn download(&self, ctx: &Ctx, id: ImageId, range: Option<&str>) -> Result<Option<Download>> {
-        let caller = Caller::of(ctx)?;
-        let record = read!(self.db, "find data", |tx| caller.get(tx, id).await)?;
-        if record.status == ImageStatus::Deactivated && !caller.admin {
-            let message = "The requested image has been deactivated. Image data download is forbidden.";
-            return Err(Error::forbidden(message));
-        }
-        let (Some(place), Some(size)) = (record.places.first(), record.data.size) else {
-            return Ok(None);
-        };
-        let range = Range::parse(range, size)?;
-        let pool = &self.store(Some(&place.store))?.pool;
-        let (offset, length) = range.map_or((0, size), |range| (range.first, range.length()));
-        let stream = pool.read(&place.disk, Some(SNAPSHOT), offset, length).await?;
-        Ok(Some(Download { size, checksum: record.data.checksum, range, stream }))
-    }
+/// Where the upload's bytes are.
+pub(super) fn place(upload: &Upload) -> Place {
+    let Claim { store, disk, .. } = &upload.claim;
+    let url = upload.pool.location(disk, SNAPSHOT).to_string();
+    Place { store: store.clone(), disk: disk.clone(), url, format: upload.format }
+}
 
-    /// The store of this name, or the default one.
-    pub(crate) fn store(&self, name: Option<&str>) -> Result<&Store> {
-        let found = match name {
-            Some(name) => self.stores.iter().find(|store| store.name == name),
-            None => self.stores.iter().find(|store| store.default).or(self.stores.first()),
-        };
-        found.ok_or_else(|| Error::bad_request(format!("Unknown store '{}'.", name.unwrap_or("default"))))
+pub(super) fn staged(claim: &Claim, content: &Content) -> Stage {
+    Stage {
+        store: claim.store.clone(),
+        disk: claim.disk.clone(),
+        size: content.size,
+        virtual_size: content.facts.as_ref().map(|facts| facts.virtual_size),
+        checksum: content.digests.md5.clone(),
+        hash: content.digests.sha512.clone(),
+        refusal: content.refusal.clone(),
     }
 }
 
-fn check_ready(record: &Record) -> Result<()> {
+fn check_ready(record: &Record, aim: Aim) -> Result<()> {
+    let wanted = if aim == Aim::Store { "saving" } else { "uploading" };
     if record.status != ImageStatus::Queued {
         let status = record.status;
-        return Err(Error::conflict(format!("Image status transition from {status} to saving is not allowed")));
+        return Err(Error::conflict(format!("Image status transition from {status} to {wanted} is not allowed")));
     }
     match (record.meta.container_format, record.meta.disk_format) {
         (Some(_), Some(_)) => Ok(()),
+        // An import refuses it later, as upstream does.
+        _ if aim == Aim::Stage => Ok(()),
         _ => Err(Error::bad_request("Properties disk_format, container_format must be set prior to saving data.")),
     }
 }
 
 /// What a pool's failure means for the one who uploads.
-fn storage_fault(error: Error) -> Error {
+pub(super) fn storage_fault(error: Error) -> Error {
     match error.kind() {
         Kind::NoSpace => {
             Error::new(Kind::TooLarge, format!("Image storage media is full: {error}")).because(error.for_log())

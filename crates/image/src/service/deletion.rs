@@ -6,14 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use umbel_api::image::ImageStatus;
 use umbel_core::{Ctx, Error, Result};
 use umbel_db::{read, tx};
+use umbel_workflow::{Flow, Runner, RunnerConfig};
 
 use super::Caller;
+use super::import_flow::ImportFlow;
 use crate::Images;
-use crate::model::{Claim, ImageId};
-use crate::store::{claims, images as rows};
+use crate::model::{self, Claim, IMPORT_TASK, ImageId, Record, TwinState};
+use crate::store::{claims, images as rows, stages, tasks, twins};
 
 /// How long a request waits for the pool before it leaves the rest to the background. The image is gone by then.
 const WAIT: Duration = Duration::from_secs(2);
@@ -42,6 +45,7 @@ impl Images {
             rows::set_status(tx, &record, ImageStatus::PendingDelete, now).await
         })?;
         self.uploads.lose(id);
+        self.twins.lose(id);
         let service = self.clone();
         let rest = tokio::spawn(async move { service.finish_deletion(id).await });
         let _ = tokio::time::timeout(WAIT, rest).await;
@@ -64,17 +68,37 @@ impl Images {
             return Ok(true);
         };
         let writing = record.claim.as_ref().is_some_and(|claim| claim.expires_at > self.clock.now());
-        if record.status != ImageStatus::PendingDelete || writing {
+        if record.status != ImageStatus::PendingDelete || writing || self.is_importing(&record).await? {
             return Ok(false);
+        }
+        let twins = read!(self.db, "find twins", |tx| twins::of_image(tx, id).await)?;
+        if twins.iter().any(|twin| twin.state == TwinState::Running && twin.due_at > self.clock.now()) {
+            return Ok(false);
+        }
+        for twin in &twins {
+            self.store(Some(&twin.store))?.pool.remove(&twin.disk).await?;
         }
         for place in &record.places {
             self.store(Some(&place.store))?.pool.remove(&place.disk).await?;
         }
         if let Some(claim) = &record.claim {
-            self.store(Some(&claim.store))?.pool.remove(&id.to_string()).await?;
+            let pool = &self.store(Some(&claim.store))?.pool;
+            pool.remove(&id.to_string()).await?;
+            pool.remove(&model::staged_disk(id)).await?;
+        }
+        if let Some(stage) = read!(self.db, "find staged data", |tx| stages::get(tx, id).await)? {
+            self.store(Some(&stage.store))?.pool.remove(&stage.disk).await?;
         }
         tx!(self.db, "forget image", |tx| rows::forget(tx, id).await)?;
         Ok(true)
+    }
+
+    /// Whether a workflow still holds the image: it finds the deletion, cleans up after itself and lets go.
+    async fn is_importing(&self, record: &Record) -> Result<bool> {
+        let Some(Some(task)) = record.meta.properties.get(IMPORT_TASK) else {
+            return Ok(false);
+        };
+        read!(self.db, "look for import", |tx| umbel_workflow::pending(tx, ImportFlow::KIND, task).await)
     }
 
     /// Looks for what was left undone and does it. Re-reads the world each time; any number of processes may sweep.
@@ -96,6 +120,9 @@ impl Images {
                 }
             }
             Err(error) => tracing::warn!(cause = error.cause(), "deletions cannot be looked for: {error}"),
+        }
+        if let Err(error) = tx!(self.db, "expire tasks", |tx| tasks::expire(tx, now).await) {
+            tracing::warn!(cause = error.cause(), "old tasks are kept: {error}");
         }
         for store in &self.stores {
             match store.pool.purge().await {
@@ -135,10 +162,13 @@ impl Images {
     /// Takes all uploads that the database knows for dead, without waiting for their claims to run out; how many there
     /// were. For the start of a process that is its database's only user: whoever held them is gone.
     pub async fn take_over(&self) -> Result<u64> {
+        let (clock, config) = (self.clock.clone(), RunnerConfig::default());
+        Runner::new(self.db.clone(), clock, &*self.rng, config).take_over().await?;
+        tx!(self.db, "take over twins", |tx| twins::expire_all(tx).await)?;
         tx!(self.db, "take over uploads", |tx| claims::expire_all(tx).await)
     }
 
-    /// Sweeps at once and then periodically, until `shutdown` is ready.
+    /// Sweeps at once and then periodically, and does what requests left to be done, until `shutdown` is ready.
     pub async fn run_background(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         let sweeping = async {
             loop {
@@ -149,9 +179,17 @@ impl Images {
                 tokio::time::sleep(self.config.sweep_period()).await;
             }
         };
+        let (stop, stopped) = watch::channel(false);
+        let mut working = tokio::spawn(self.runner(RunnerConfig::default()).run(stopped));
         tokio::select! {
             () = sweeping => {}
+            () = self.keep_twins() => {}
             () = shutdown => {}
+        }
+        stop.send_replace(true);
+        // A step can be the copying of a terabyte: it begins again when somebody has its lease.
+        if tokio::time::timeout(WAIT, &mut working).await.is_err() {
+            working.abort();
         }
     }
 }

@@ -5,14 +5,27 @@ use umbel_db::{read, tx};
 
 use super::Caller;
 use crate::listing::Listing;
-use crate::model::{Data, ImageId, Meta, Record};
+use crate::model::{Data, ImageId, Meta, Record, TWIN_PROPERTY};
 use crate::patch::{Change, Rights};
 use crate::store::images as rows;
 use crate::{Images, fields, patch};
 
 impl Images {
     /// A new image without data. `body` is the request's, of which every member is an attribute or custom property.
-    pub async fn create(&self, ctx: &Ctx, mut body: Map<String, Value>) -> Result<Record> {
+    pub async fn create(&self, ctx: &Ctx, body: Map<String, Value>) -> Result<Record> {
+        let record = self.new_record(ctx, body)?;
+        let created = tx!(self.db, "create image", |tx| {
+            self.check_count(tx, record.meta.owner.as_deref()).await?;
+            rows::insert(tx, &record).await
+        });
+        created.map_err(|error| match error.kind() {
+            Kind::Conflict => Error::conflict(format!("Image ID {} already exists!", record.id)),
+            _ => error,
+        })?;
+        Ok(record)
+    }
+
+    pub(super) fn new_record(&self, ctx: &Ctx, mut body: Map<String, Value>) -> Result<Record> {
         let caller = Caller::of(ctx)?;
         let id = match body.remove("id") {
             Some(id) => chosen_id(&id)?,
@@ -20,7 +33,7 @@ impl Images {
         };
         let meta = self.new_meta(&caller, body)?;
         let now = self.clock.now();
-        let record = Record {
+        Ok(Record {
             id,
             generation: Generation::default(),
             status: ImageStatus::Queued,
@@ -31,18 +44,13 @@ impl Images {
             updated_at: now,
             claim: None,
             uploaded: 0,
-        };
-        let created = tx!(self.db, "create image", |tx| rows::insert(tx, &record).await);
-        created.map_err(|error| match error.kind() {
-            Kind::Conflict => Error::conflict(format!("Image ID {id} already exists!")),
-            _ => error,
-        })?;
-        Ok(record)
+        })
     }
 
     fn new_meta(&self, caller: &Caller, body: Map<String, Value>) -> Result<Meta> {
         let mut meta = Meta::new(caller.project.clone());
-        for (name, value) in body {
+        // Clients that make an image like another send what they were shown of that one.
+        for (name, value) in body.into_iter().filter(|(name, _)| name != TWIN_PROPERTY) {
             fields::check_writable(&name)?;
             fields::set(&mut meta, &name, value)?;
         }

@@ -16,7 +16,7 @@ use umbel_core::{Error, Kind, Result};
 use umbel_driver::ByteStream;
 
 use super::uploads::{self, Flow};
-use crate::inspect::{Facts, Inspector};
+use crate::inspect::{Facts, Inspector, Refusal};
 
 /// Chunks that may wait for the hashing thread. HTTP's are at most some hundred KiB each.
 const HASHED_BEHIND: usize = 16;
@@ -32,6 +32,8 @@ pub(super) struct Content {
     pub size: u64,
     pub facts: Option<Facts>,
     pub digests: Digests,
+    /// Why the content is refused, where that is judged later.
+    pub refusal: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(super) struct Limits {
     pub announced: Option<u64>,
     pub most: u64,
     pub idle: Duration,
+    /// What is staged is judged when it is imported: refused content is let in, and remembered as such.
+    pub judged_later: bool,
 }
 
 /// What the stream leaves behind for the one who handed it to the pool.
@@ -62,6 +66,7 @@ pub(super) struct Intake {
     flow: Arc<Flow>,
     limits: Limits,
     inspector: Option<Inspector>,
+    refusal: Option<String>,
     hasher: Option<Hasher>,
     received: u64,
     ended: bool,
@@ -71,7 +76,8 @@ pub(super) struct Intake {
 impl Intake {
     pub fn new(body: ByteStream, flow: Arc<Flow>, limits: Limits, inspector: Option<Inspector>) -> Self {
         let hasher = Some(Hasher::start());
-        Intake { body: Some(body), flow, limits, inspector, hasher, received: 0, ended: false, outcome: Arc::default() }
+        let (body, refusal, outcome) = (Some(body), None, Arc::default());
+        Intake { body, flow, limits, inspector, refusal, hasher, received: 0, ended: false, outcome }
     }
 
     pub fn outcome(&self) -> Arc<Mutex<Outcome>> {
@@ -117,7 +123,8 @@ impl Intake {
             return Err(Error::bad_request("The data are longer than the size that was announced."));
         }
         if let Some(inspector) = &mut self.inspector {
-            inspector.feed(&chunk)?;
+            let judged = inspector.feed(&chunk);
+            self.judge(judged)?;
         }
         if let Some(hasher) = &self.hasher {
             hasher.feed(chunk.clone()).await?;
@@ -149,13 +156,27 @@ impl Intake {
         if self.limits.announced.is_some_and(|announced| self.received < announced) {
             return Err(Error::bad_request("The request body ended before it was complete."));
         }
-        let facts = self.inspector.take().map(Inspector::finish).transpose()?;
+        let judged = self.inspector.take().map(Inspector::finish).transpose();
+        let facts = self.judge(judged)?.flatten();
         let Some(hasher) = self.hasher.take() else {
             return Err(Error::internal("an upload ended twice"));
         };
         let digests = hasher.finish().await?;
-        self.outcome.lock().content = Some(Content { size: self.received, facts, digests });
+        let refusal = self.refusal.take();
+        self.outcome.lock().content = Some(Content { size: self.received, facts, digests, refusal });
         Ok(())
+    }
+
+    /// What was found, or nothing if it is refused and that is for later.
+    fn judge<T>(&mut self, judged: std::result::Result<T, Refusal>) -> Result<Option<T>> {
+        match judged {
+            Err(refusal) if self.limits.judged_later => {
+                self.refusal = Some(Error::from(refusal).message().to_owned());
+                self.inspector = None;
+                Ok(None)
+            }
+            judged => Ok(Some(judged?)),
+        }
     }
 }
 
@@ -186,13 +207,13 @@ pub(crate) async fn drain(rest: Option<ByteStream>) {
     let _ = tokio::time::timeout(DRAINED_FOR, read).await;
 }
 
-struct Hasher {
+pub(super) struct Hasher {
     chunks: mpsc::Sender<Bytes>,
     digests: tokio::task::JoinHandle<Digests>,
 }
 
 impl Hasher {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let (chunks, mut waiting) = mpsc::channel::<Bytes>(HASHED_BEHIND);
         let digests = tokio::task::spawn_blocking(move || {
             let (mut md5, mut sha512) = (Md5::new(), Sha512::new());
@@ -205,11 +226,11 @@ impl Hasher {
         Hasher { chunks, digests }
     }
 
-    async fn feed(&self, chunk: Bytes) -> Result<()> {
+    pub(super) async fn feed(&self, chunk: Bytes) -> Result<()> {
         self.chunks.send(chunk).await.map_err(|_| Error::internal("the hashing thread has ended"))
     }
 
-    async fn finish(self) -> Result<Digests> {
+    pub(super) async fn finish(self) -> Result<Digests> {
         drop(self.chunks);
         self.digests.await.map_err(|error| Error::internal(error).because("hashing an upload"))
     }

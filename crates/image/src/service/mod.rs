@@ -1,21 +1,37 @@
 //! The rules: who may do what with an image, and what then happens to rows and pools.
 
 mod actions;
+mod cache;
 mod data;
 mod deletion;
+mod downloads;
+mod flatten;
 mod images;
+mod import_fetch;
+mod import_flow;
+mod import_store;
+mod imports;
 mod intake;
 mod locations;
 mod members;
+mod quotas;
 mod range;
+mod stores;
 mod tags;
+mod tasks;
+mod twin_job;
+mod twins;
 mod uploads;
+mod work;
 
-pub use data::{Download, UploadRequest};
+pub use data::UploadRequest;
 pub use deletion::Swept;
+pub use downloads::Download;
 pub(crate) use intake::drain;
 pub use range::Range;
+pub(crate) use twins::Twins;
 pub(crate) use uploads::Uploads;
+pub(crate) use work::Tokens;
 
 use umbel_auth::Visible;
 use umbel_core::{Ctx, Error, Result, Scope};

@@ -3,9 +3,9 @@ use umbel_auth::Visible;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Direction, Row, Sql, Tx, Value, args};
 
-use super::{Image, parts};
+use super::{Image, claims, parts};
 use crate::listing::{self, Asked, Column, Compare, Filter, Listing};
-use crate::model::{Claim, Data, ImageId, Meta, Record};
+use crate::model::{Data, ImageId, Meta, Record};
 
 const COLUMNS: &str = "SELECT id, generation, name, owner, status, visibility, protected, os_hidden, \
     container_format, disk_format, min_disk, min_ram, size, virtual_size, checksum, hash_algorithm, hash_value, \
@@ -55,6 +55,19 @@ pub async fn lock(tx: &mut Tx<Image>, visible: &Visible, id: ImageId) -> Result<
 /// Whatever its status, for the service's own work.
 pub async fn get_any(tx: &mut Tx<Image>, id: ImageId) -> Result<Option<Record>> {
     one(tx, Sql::new(COLUMNS).and("id = ?", args![id])).await
+}
+
+/// As [`get_any`], and no other transaction changes it before this one ends.
+pub async fn lock_any(tx: &mut Tx<Image>, id: ImageId) -> Result<Option<Record>> {
+    one(tx, Sql::new(COLUMNS).and("id = ?", args![id]).push("FOR UPDATE")).await
+}
+
+/// For the one that holds the image otherwise: whoever wrote under a claim has lost it.
+pub async fn drop_any_claim(tx: &mut Tx<Image>, id: ImageId) -> Result<()> {
+    let sql = "UPDATE images SET upload_token = NULL, upload_store = NULL, upload_expires_at = NULL, \
+        upload_bytes = 0 WHERE id = ?";
+    tx.execute(sql, args![id]).await?;
+    Ok(())
 }
 
 async fn one(tx: &mut Tx<Image>, sql: Sql) -> Result<Option<Record>> {
@@ -253,11 +266,43 @@ pub async fn set_data(tx: &mut Tx<Image>, before: &Record, data: &Data, now: Tim
     tx.compare_and_swap(sql, values).await
 }
 
-/// Bytes that a project's images count for: stored ones by their size, uploads by what has arrived.
-pub async fn usage(tx: &mut Tx<Image>, owner: &str) -> Result<u64> {
-    let sql = "SELECT SUM_INT(CASE WHEN status = 'saving' THEN upload_bytes ELSE COALESCE(size, 0) END) AS bytes \
-        FROM images WHERE owner = ? AND status <> 'pending_delete'";
-    tx.fetch_one(sql, args![owner]).await?.uint("bytes")
+/// What a project's images count for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Bytes: in each store that has them, and what has arrived of uploads.
+    pub stored: u64,
+    /// Bytes that are staged, or on their way there.
+    pub staged: u64,
+    pub images: u64,
+    /// Images whose data are on their way in.
+    pub uploading: u64,
+}
+
+pub async fn counted(tx: &mut Tx<Image>, owner: &str) -> Result<Counted> {
+    let sql = "SELECT SUM_INT(stored) AS stored, SUM_INT(staged) AS staged, COUNT(*) AS images, \
+        SUM_INT(moving) AS uploading FROM ( \
+            SELECT CASE WHEN status IN ('saving', 'importing') THEN upload_bytes \
+                    WHEN status IN ('queued', 'uploading') THEN 0 \
+                    ELSE COALESCE(size, 0) * (SELECT COUNT(*) FROM image_locations l WHERE l.image_id = images.id) \
+                END AS stored, \
+                CASE WHEN status NOT IN ('uploading', 'importing') THEN 0 \
+                    WHEN upload_token IS NOT NULL THEN upload_bytes ELSE COALESCE(size, 0) END AS staged, \
+                CASE WHEN status IN ('saving', 'uploading', 'importing') THEN 1 ELSE 0 END AS moving \
+            FROM images WHERE owner = ? AND status <> 'pending_delete') counted";
+    let row = tx.fetch_one(sql, args![owner]).await?;
+    Ok(Counted {
+        stored: row.uint("stored")?,
+        staged: row.uint("staged")?,
+        images: row.uint("images")?,
+        uploading: row.uint("uploading")?,
+    })
+}
+
+/// From `importing`, or a staging that is whole, back to `queued`: nothing is known of data any more.
+pub async fn requeue(tx: &mut Tx<Image>, before: &Record, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE images SET generation = ?, status = 'queued', size = NULL, virtual_size = NULL, \
+        checksum = NULL, hash_algorithm = NULL, hash_value = NULL, updated_at = ? WHERE id = ? AND generation = ?";
+    tx.compare_and_swap(sql, args![before.generation.next(), now, before.id, before.generation]).await
 }
 
 /// Deleted images whose data are still to be taken away, and which no upload writes any more.
@@ -289,12 +334,7 @@ fn record(row: &Row) -> Result<Record> {
         min_ram: row.uint("min_ram")?,
         ..Meta::new(None)
     };
-    let claim = match row.opt_text("upload_token")? {
-        Some(token) => {
-            Some(Claim { image: id, token, store: word("upload_store")?, expires_at: row.time("upload_expires_at")? })
-        }
-        None => None,
-    };
+    let claim = claims::of_row(row)?;
     Ok(Record {
         id,
         generation: row.generation("generation")?,

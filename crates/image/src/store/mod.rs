@@ -1,10 +1,15 @@
 //! The tables. Functions take a transaction; those that read a project's images take a [`umbel_auth::Visible`].
 
+pub mod cache;
 pub mod claims;
 pub mod images;
+mod import_tables;
 pub mod locations;
 pub mod members;
-mod parts;
+pub(crate) mod parts;
+pub mod stages;
+pub mod tasks;
+pub mod twins;
 
 use umbel_db::{Migration, Schema};
 
@@ -15,7 +20,11 @@ pub struct Image;
 
 impl Schema for Image {
     const NAME: &'static str = "image";
-    const MIGRATIONS: &'static [Migration] = &[Migration { version: 1, name: "images", statements: IMAGES }];
+    const MIGRATIONS: &'static [Migration] = &[
+        Migration { version: 1, name: "images", statements: IMAGES },
+        Migration { version: 2, name: "imports", statements: import_tables::IMPORTS },
+        Migration { version: 3, name: "twins", statements: twins::TWINS },
+    ];
 }
 
 /// A place belongs to one image: the unique index keeps a service from registering a disk twice, since deleting one of

@@ -87,7 +87,16 @@ async fn write(
 }
 
 pub async fn delete(tx: &mut Tx<Image>, id: ImageId) -> Result<()> {
-    for table in ["image_properties", "image_tags", "image_members", "image_locations"] {
+    let tables = [
+        "image_properties",
+        "image_tags",
+        "image_members",
+        "image_locations",
+        "image_stages",
+        "image_cache",
+        "image_twins",
+    ];
+    for table in tables {
         tx.execute(&format!("DELETE FROM {table} WHERE image_id = ?"), args![id]).await?;
     }
     Ok(())
@@ -97,5 +106,21 @@ pub async fn insert_place(tx: &mut Tx<Image>, id: ImageId, place: &Place, now: T
     let sql = "INSERT INTO image_locations (image_id, store, disk, url, format, created_at) VALUES (?, ?, ?, ?, ?, ?)";
     let format = place.format.map(|format| format.name());
     tx.execute(sql, args![id, &place.store, &place.disk, &place.url, format, now]).await?;
+    Ok(())
+}
+
+/// False if it was not there.
+pub async fn delete_place(tx: &mut Tx<Image>, id: ImageId, store: &str) -> Result<bool> {
+    let sql = "DELETE FROM image_locations WHERE image_id = ? AND store = ?";
+    Ok(tx.execute(sql, args![id, store]).await? > 0)
+}
+
+/// Writes a property of the service's own, or takes it away.
+pub async fn set_own(tx: &mut Tx<Image>, id: ImageId, name: &str, value: Option<&str>) -> Result<()> {
+    tx.execute("DELETE FROM image_properties WHERE image_id = ? AND name = ?", args![id, name]).await?;
+    if let Some(value) = value {
+        let sql = "INSERT INTO image_properties (image_id, name, value) VALUES (?, ?, ?)";
+        tx.execute(sql, args![id, name, value]).await?;
+    }
     Ok(())
 }

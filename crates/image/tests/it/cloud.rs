@@ -14,6 +14,7 @@ use umbel_db::{Db, Engine};
 use umbel_driver::{Mode, Pool, SimulatedPool, Simulation};
 use umbel_http::{App, Body, Router, oneshot};
 use umbel_image::{Config, Image, Images, Store, service};
+use umbel_workflow::{Crash, RunnerConfig};
 
 pub struct Cloud {
     pub images: Arc<Images>,
@@ -186,6 +187,47 @@ impl Cloud {
 
     pub async fn show(&self, id: &str) -> Value {
         self.get(&self.admin(), &image(id)).await.expect(200)
+    }
+
+    /// Stages bytes for an image.
+    pub async fn stage(&self, token: &str, id: &str, bytes: &[u8]) -> Answer {
+        let headers = [("x-auth-token", token), ("content-type", "application/octet-stream")];
+        self.send("PUT", &format!("{}/stage", image(id)), &headers, Body::from(bytes.to_vec())).await
+    }
+
+    pub async fn import(&self, token: &str, id: &str, body: Value) -> Answer {
+        self.call(token, "POST", &format!("{}/import", image(id)), body).await
+    }
+
+    /// Does all the work that there is, in this process.
+    pub async fn work(&self) {
+        self.work_with(&self.images, Crash::never()).await;
+    }
+
+    /// As [`Cloud::work`], in the process of these images, and until it crashes. What waits need not wait: the clock
+    /// goes on as fast as needed, which is why leases are long.
+    pub async fn work_with(&self, images: &Arc<Images>, crash: Crash) {
+        let config = RunnerConfig { lease: Duration::from_secs(86_400), crash, ..RunnerConfig::default() };
+        let runner = images.runner(config);
+        runner.take_over().await.unwrap();
+        let ticking = async {
+            eventually("the clock never ends", async || {
+                self.clock.advance(Duration::from_millis(200));
+                false
+            })
+            .await;
+        };
+        tokio::select! {
+            done = runner.run_until_idle(Duration::from_secs(60)) => done.unwrap(),
+            () = ticking => {}
+        }
+    }
+
+    /// The tasks of an image, as `(status, message)`.
+    pub async fn tasks(&self, id: &str) -> Vec<(String, String)> {
+        let body = self.get(&self.admin(), &format!("{}/tasks", image(id))).await.expect(200);
+        let text = |task: &Value, name: &str| task[name].as_str().unwrap().to_owned();
+        body["tasks"].as_array().unwrap().iter().map(|task| (text(task, "status"), text(task, "message"))).collect()
     }
 
     /// Everything that both pools show.

@@ -1,7 +1,9 @@
 //! Version documents, schemas, information about the site.
 
 use serde_json::json;
+use umbel_db::Engine;
 use umbel_http::Body;
+use umbel_image::Config;
 
 use crate::cloud::Cloud;
 
@@ -26,7 +28,7 @@ async fn versions_are_told_where_clients_look() {
 async fn schemas_name_what_bodies_hold() {
     let cloud = Cloud::new().await;
     let token = cloud.member("p");
-    for name in ["image", "images", "member", "members"] {
+    for name in ["image", "images", "member", "members", "task", "tasks"] {
         let schema = cloud.get(&token, &format!("/image/v2/schemas/{name}")).await.expect(200);
         assert_eq!(schema["name"], name);
     }
@@ -43,7 +45,7 @@ async fn the_site_is_described() {
     let cloud = Cloud::new().await;
     let token = cloud.member("p");
     let import = cloud.get(&token, "/image/v2/info/import").await.expect(200);
-    assert_eq!(import["import-methods"]["value"], json!([]));
+    assert_eq!(import["import-methods"]["value"], json!(["glance-direct", "web-download", "copy-image"]));
     let stores = cloud.get(&token, "/image/v2/info/stores").await.expect(200);
     assert_eq!(stores, json!({"stores": [{"id": "fast", "default": "true"}, {"id": "slow"}]}));
     cloud.get(&token, "/image/v2/info/stores/detail").await.expect(403);
@@ -51,6 +53,19 @@ async fn the_site_is_described() {
     let location = cloud.pool.location("any", "snap");
     assert_eq!(detail["stores"][0]["type"], location.scheme);
     assert_eq!(detail["stores"][0]["properties"]["pool"], location.pool);
+}
+
+#[tokio::test]
+async fn stores_have_weights_and_descriptions() {
+    let config = Config {
+        store_weights: [("slow".to_owned(), 7)].into(),
+        store_descriptions: [("fast".to_owned(), "Near".to_owned())].into(),
+        ..Config::default()
+    };
+    let cloud = Cloud::with(Engine::Sqlite, config).await;
+    let detail = cloud.get(&cloud.admin(), "/image/v2/info/stores/detail").await.expect(200);
+    assert_eq!((&detail["stores"][0]["weight"], &detail["stores"][1]["weight"]), (&json!(0), &json!(7)));
+    assert_eq!(detail["stores"][0]["description"], "Near");
 }
 
 #[tokio::test]

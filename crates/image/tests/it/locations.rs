@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use umbel_db::Engine;
-use umbel_driver::WriteOptions;
+use umbel_driver::{Pool, SimulatedPool, WriteOptions};
 use umbel_image::SNAPSHOT;
 
 use crate::cloud::{Cloud, file, image, noise};
@@ -88,4 +88,78 @@ async fn places_outside_our_stores_are_refused() {
     let body = json!({"url": url, "validation_data": {"os_hash_algo": "md5", "os_hash_value": "a"}});
     cloud.call(&service, "POST", &locations(&id), body).await.expect(400);
     assert_eq!(cloud.show(&id).await["status"], "queued");
+}
+
+/// As a server's disk with a snapshot, outside the stores.
+async fn server_disk(cloud: &Cloud, bytes: &[u8]) -> (SimulatedPool, String) {
+    let pool = SimulatedPool::new(&cloud.world, "vms");
+    let stream = Box::pin(futures_util::stream::iter([Ok(bytes::Bytes::copy_from_slice(bytes))]));
+    pool.write("disk", stream, WriteOptions::default()).await.unwrap();
+    pool.snapshot("disk", "now").await.unwrap();
+    let url = pool.location("disk", "now").to_string();
+    (pool, url)
+}
+
+#[tokio::test]
+async fn data_of_another_pool_are_cloned_and_stand_alone_later() {
+    for engine in Engine::ALL {
+        let cloud = Cloud::on(engine).await;
+        let (token, service) = (cloud.member("p"), cloud.service());
+        let bytes = noise(7, 65_536);
+        let (pool, url) = server_disk(&cloud, &bytes).await;
+        let id = cloud.queued(&token, "raw").await;
+        cloud.call(&token, "POST", &locations(&id), json!({"url": url})).await.expect(403);
+        cloud.call(&service, "POST", &locations(&id), json!({"url": url})).await.expect(202);
+        let shown = cloud.show(&id).await;
+        assert_eq!(
+            (&shown["status"], &shown["size"], &shown["stores"]),
+            (&json!("active"), &json!(65_536), &json!("fast"))
+        );
+        // The server's own snapshot can go at once.
+        pool.remove_snapshot("disk", "now").await.unwrap();
+        assert_eq!(cloud.get(&token, &file(&id)).await.bytes, bytes);
+        assert_eq!(cloud.tasks(&id).await[0].0, "pending");
+        assert!(cloud.pool.stat(&id).await.unwrap().unwrap().parent.is_some());
+        let clone = cloud.pool.location(&id, SNAPSHOT);
+        cloud.pool.clone_disk(&clone, "server", 0).await.unwrap();
+        cloud.work().await;
+        assert_eq!(cloud.tasks(&id).await, [("success".to_owned(), String::new())]);
+        assert!(cloud.pool.stat(&id).await.unwrap().unwrap().parent.is_none());
+        assert_eq!(cloud.get(&token, &file(&id)).await.bytes, bytes);
+        cloud.call(&service, "POST", &locations(&id), json!({"url": url})).await.refused(409, "active");
+        // What is not there, and what nobody can clone.
+        let other = cloud.queued(&token, "raw").await;
+        cloud
+            .call(&service, "POST", &locations(&other), json!({"url": url.replace("/disk/", "/none/")}))
+            .await
+            .refused(400, "no data");
+        for wrong in ["rbd://fsid/pool/image/snap", "https://a.example/image", "file:///etc/passwd"] {
+            cloud.call(&service, "POST", &locations(&other), json!({"url": wrong})).await.expect(400);
+        }
+        assert_eq!(cloud.show(&other).await["status"], "queued");
+        assert_eq!(cloud.disks().await, [id.as_str(), "server"]);
+    }
+}
+
+#[tokio::test]
+async fn flattening_survives_death_and_deletion() {
+    umbel_workflow::harness::at_every_moment(async |crash| {
+        let cloud = Cloud::new().await;
+        let (token, service) = (cloud.member("p"), cloud.service());
+        let (_pool, url) = server_disk(&cloud, &noise(7, 10_000)).await;
+        let kept = cloud.queued(&token, "raw").await;
+        let gone = cloud.queued(&token, "raw").await;
+        for id in [&kept, &gone] {
+            cloud.call(&service, "POST", &locations(id), json!({"url": url})).await.expect(202);
+        }
+        cloud.delete(&token, &image(&gone)).await.expect(204);
+        cloud.world.fail_next(umbel_driver::Operation::Flatten, 1, umbel_core::Kind::Unavailable);
+        cloud.work_with(&cloud.images, crash.clone()).await;
+        cloud.work().await;
+        let place = crash.place();
+        assert!(cloud.pool.stat(&kept).await.unwrap().unwrap().parent.is_none(), "{place}");
+        assert_eq!(cloud.tasks(&kept).await, [("success".to_owned(), String::new())], "{place}");
+        assert_eq!(cloud.disks().await, [kept.as_str()], "{place}");
+    })
+    .await;
 }

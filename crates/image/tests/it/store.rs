@@ -42,7 +42,8 @@ async fn any(temp: &TempDb<Image>, record: &Record) -> Option<Record> {
 }
 
 fn claim(record: &Record, token: &str) -> Claim {
-    Claim { image: record.id, token: token.to_owned(), store: "fast".to_owned(), expires_at: LATER }
+    let (token, store, disk) = (token.to_owned(), "fast".to_owned(), record.id.to_string());
+    Claim { image: record.id, token, store, disk, expires_at: LATER }
 }
 
 fn place(disk: &str) -> Place {
@@ -110,15 +111,15 @@ async fn a_claim_goes_its_way() {
         let engine = temp.db.engine();
         let record = stored(&temp, "p", Visibility::Private).await;
         let (first, second) = (claim(&record, "one"), claim(&record, "two"));
-        tx!(temp.db, "take", |tx| claims::take(tx, &record, &first, NOW).await).unwrap();
+        tx!(temp.db, "take", |tx| claims::take(tx, &record, &first, ImageStatus::Saving, NOW).await).unwrap();
         // Another that has read the same row.
-        let late = tx!(temp.db, "take", |tx| claims::take(tx, &record, &second, NOW).await);
+        let late = tx!(temp.db, "take", |tx| claims::take(tx, &record, &second, ImageStatus::Saving, NOW).await);
         assert_eq!(late.unwrap_err().kind(), Kind::Busy, "{engine:?}");
         let renew = async |claim: &Claim| tx!(temp.db, "renew", |tx| claims::renew(tx, claim, LATER, 7).await).unwrap();
         assert!(renew(&first).await && renew(&first).await && !renew(&second).await);
         let row = any(&temp, &record).await.unwrap();
         assert_eq!((row.status, row.uploaded, row.claim), (ImageStatus::Saving, 7, Some(first.clone())));
-        assert_eq!(tx!(temp.db, "usage", |tx| images::usage(tx, "p").await).unwrap(), 7);
+        assert_eq!(tx!(temp.db, "usage", |tx| images::counted(tx, "p").await).unwrap().stored, 7);
 
         let expired = async |at| read!(temp.db, "expired", |tx| claims::expired(tx, at).await).unwrap();
         assert_eq!((expired(NOW).await, expired(LATER).await), (vec![], vec![first.clone()]));
@@ -132,7 +133,7 @@ async fn a_claim_goes_its_way() {
         assert!(!complete(&first).await && complete(&second).await && !complete(&second).await);
         let row = any(&temp, &record).await.unwrap();
         assert_eq!((row.status, row.claim, row.places), (ImageStatus::Active, None, vec![place("d")]));
-        assert_eq!(tx!(temp.db, "usage", |tx| images::usage(tx, "p").await).unwrap(), 5);
+        assert_eq!(tx!(temp.db, "usage", |tx| images::counted(tx, "p").await).unwrap().stored, 5);
         // What is complete cannot be released any more.
         assert!(!tx!(temp.db, "release", |tx| claims::release(tx, &second, LATER).await).unwrap());
         assert_eq!(any(&temp, &record).await.unwrap().status, ImageStatus::Active);
@@ -144,7 +145,7 @@ async fn a_deleted_image_waits_for_its_upload() {
     for temp in open_all::<Image>().await {
         let record = stored(&temp, "p", Visibility::Private).await;
         let claim = claim(&record, "one");
-        tx!(temp.db, "take", |tx| claims::take(tx, &record, &claim, NOW).await).unwrap();
+        tx!(temp.db, "take", |tx| claims::take(tx, &record, &claim, ImageStatus::Saving, NOW).await).unwrap();
         let row = any(&temp, &record).await.unwrap();
         let gone = ImageStatus::PendingDelete;
         tx!(temp.db, "delete", |tx| images::set_status(tx, &row, gone, NOW).await).unwrap();
