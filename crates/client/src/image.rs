@@ -51,6 +51,22 @@ pub struct NewImage {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ImageLocation {
     pub url: String,
+    #[serde(default)]
+    pub metadata: LocationMetadata,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct LocationMetadata {
+    /// Of the bytes there; services that do not tell have the image's disk format there.
+    #[serde(default)]
+    pub format: Option<String>,
+}
+
+impl ImageLocation {
+    /// Whether a disk can be a clone of what is there, given the image's disk format.
+    pub fn is_raw(&self, disk_format: &str) -> bool {
+        self.metadata.format.as_deref().unwrap_or(disk_format) == "raw"
+    }
 }
 
 /// The image service, as other services call it: with the caller's token, or with one of the service's own.

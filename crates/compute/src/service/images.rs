@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use umbel_client::ImageView;
+use umbel_client::{ImageLocation, ImageView};
 use umbel_core::{Ctx, Error, Kind, Result};
 
 use crate::model::ImageSnapshot;
@@ -15,7 +15,7 @@ pub trait ImageCatalog: Send + Sync {
     async fn show(&self, token: &str, id: &str) -> Result<ImageView>;
 
     /// Where the bytes lie, asked with compute's own token.
-    async fn locations(&self, id: &str) -> Result<Vec<String>>;
+    async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>>;
 }
 
 /// Attributes that the image service answers beside an image's own properties.
@@ -33,6 +33,7 @@ const NOT_PROPERTIES: &[&str] = &[
     "self",
     "stores",
     "tags",
+    "umbel_twin",
     "updated_at",
 ];
 
@@ -55,6 +56,14 @@ impl Compute {
         else {
             return Err(Error::bad_request(format!("Image {id} is unacceptable: it has no format.")));
         };
+        // An image whose service does not tell them is downloaded; that is slower and not a failure.
+        let locations = locations.unwrap_or_else(|error| {
+            tracing::warn!(image = id, cause = error.cause(), "an image's locations are unknown: {error}");
+            Vec::new()
+        });
+        // Clones are made of raw disks only: the image itself, or the twin that its service keeps beside it.
+        let raw = locations.into_iter().filter(|location| location.is_raw(&disk_format));
+        let locations = raw.map(|location| location.url).collect();
         Ok(ImageSnapshot {
             id: image.id.clone(),
             name: image.name.clone(),
@@ -65,11 +74,7 @@ impl Compute {
             min_disk_gib: image.min_disk,
             min_ram_mib: image.min_ram,
             properties: properties(&image),
-            // An image whose service does not tell them is downloaded; that is slower and not a failure.
-            locations: locations.unwrap_or_else(|error| {
-                tracing::warn!(image = id, cause = error.cause(), "an image's locations are unknown: {error}");
-                Vec::new()
-            }),
+            locations,
         })
     }
 }

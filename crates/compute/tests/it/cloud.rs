@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use umbel_auth::{Signer, SigningKey, Verifier};
 use umbel_bus::{Blob, Connection, Desired, Hub, Observed, OnHost, Power, Task, TaskReply};
-use umbel_client::ImageView;
+use umbel_client::{ImageLocation, ImageView, LocationMetadata};
 use umbel_compute::model::{HostRef, Server, ServerId, observe, place};
 use umbel_compute::store::{build_requests, server_map, servers};
 use umbel_compute::{
@@ -67,8 +67,8 @@ impl ImageCatalog for Images {
         image.ok_or_else(|| Error::not_found(format!("No image found with ID {id}")))
     }
 
-    async fn locations(&self, id: &str) -> Result<Vec<String>> {
-        Ok(vec![format!("rbd://fsid/images/{id}/snap")])
+    async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>> {
+        Ok(vec![ImageLocation { url: format!("rbd://fsid/images/{id}/snap"), metadata: LocationMetadata::default() }])
     }
 }
 
