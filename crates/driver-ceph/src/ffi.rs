@@ -163,7 +163,7 @@ functions! {
     fn rbd_get_size(rbd_image_t, *mut u64) -> c_int;
     fn rbd_resize2(rbd_image_t, u64, bool, librbd_progress_fn_t, *mut c_void) -> c_int;
     fn rbd_lock_acquire(rbd_image_t, c_int) -> c_int;
-    fn rbd_flatten(rbd_image_t) -> c_int;
+    fn rbd_flatten_with_progress(rbd_image_t, librbd_progress_fn_t, *mut c_void) -> c_int;
     fn rbd_get_parent(rbd_image_t, *mut rbd_linked_image_spec_t, *mut rbd_snap_spec_t) -> c_int;
     fn rbd_linked_image_spec_cleanup(*mut rbd_linked_image_spec_t);
     fn rbd_linked_image_spec_list_cleanup(*mut rbd_linked_image_spec_t, usize);
@@ -248,6 +248,18 @@ fn give_back_large_blocks() {
 /// # Safety
 /// Touches none of its arguments.
 pub unsafe extern "C" fn no_progress(_done: u64, _total: u64, _arg: *mut c_void) -> c_int {
+    0
+}
+
+/// Tells how far a long call has come, as parts done and all parts. Runs on librbd's threads.
+pub type Told<'a> = dyn Fn(u64, u64) + Sync + 'a;
+
+/// # Safety
+/// `arg` is a `*const &Told`, and what it points to outlives the call that this is handed to.
+pub unsafe extern "C" fn tell(done: u64, total: u64, arg: *mut c_void) -> c_int {
+    // SAFETY: as said above.
+    let told = unsafe { *arg.cast::<&Told<'_>>() };
+    told(done, total);
     0
 }
 

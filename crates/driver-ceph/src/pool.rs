@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use umbel_core::{Error, Result};
-use umbel_driver::{Attachment, ByteStream, Capacity, DiskInfo, Location, Pool, Removed, WriteOptions};
+use umbel_driver::{Attachment, ByteStream, Capacity, DiskInfo, Location, Pool, Progress, Removed, WriteOptions};
 
 use crate::cluster::CephCluster;
 use crate::errno::{EEXIST, ENOENT, ENOSPC, Failed};
@@ -227,13 +227,16 @@ impl Pool for CephPool {
         .await
     }
 
-    async fn flatten(&self, disk: &str) -> Result<()> {
-        self.run_long(with(disk, |ceph, disk, image| {
+    async fn flatten(&self, disk: &str, progress: Progress) -> Result<()> {
+        self.run_long(with(disk, move |ceph, disk, image| {
             let about = |failed: Failed| failed.about(&ceph.disk(disk));
             if image.parent().map_err(about)?.is_none() {
                 return Ok(());
             }
-            image.flatten().map_err(about)
+            let size = image.size().map_err(about)?;
+            let told =
+                |done: u64, all: u64| progress((u128::from(size) * u128::from(done) / u128::from(all.max(1))) as u64);
+            image.flatten(&told).map_err(about)
         }))
         .await
     }

@@ -4,6 +4,7 @@
 pub mod config_drive;
 pub mod conformance;
 pub mod convert;
+pub mod extents;
 mod hypervisor;
 mod local;
 mod location;
@@ -17,6 +18,6 @@ pub use local::{LocalPool, LocalStore};
 pub use location::Location;
 pub use pool::{
     ByteStream, Capacity, Change, ChangeStream, Child, DiskInfo, Extent, Hidden, Limits, Pool, Progress, Removed,
-    Usage, WriteOptions, no_progress,
+    Usage, WriteOptions, check_together, no_progress,
 };
 pub use simulated::{HostSize, Mode, Operation, SimulatedHypervisor, SimulatedPool, Simulation, Timings, Waiting};

@@ -9,6 +9,8 @@
 //! <root>/<pool>/<disk>/@<snap>     a link to a layer that nobody writes any more
 //! <root>/<pool>/.hidden/<disk>@0/  a removed disk, kept for its clones
 //! <root>/<pool>/.clones/17/vms@23  says where to look whether layer 17 has clones
+//! <root>/<pool>/.clones/17/.names  what its disk and snapshot were called, if they were renamed since
+//! <root>/<pool>/<disk>/.limits     limits on the disk's I/O, for the hypervisor that opens it
 //! ```
 //! A written disk is a sparse raw file. A clone is an empty qcow2 overlay over the snapshot's layer. A snapshot takes
 //! the name of the layer that was the head, and an empty overlay becomes the head. All facts are in these names and in
@@ -21,22 +23,29 @@
 //!
 //! # Rules for those who use it
 //! * A store is one file system; other file systems are other stores. Several processes may use one store.
-//! * A guest's QEMU holds its layers open, so a disk in use cannot be read, snapshotted, rolled back, flattened (if
-//!   it has no snapshot), or resized (if it is an overlay). Such calls fail with `Conflict`; QEMU's own locks on the
-//!   file tell. Removing a disk in use works: its QEMU keeps the files until it ends.
+//! * A guest's QEMU holds its layers open, so a disk in use cannot be read, patched, rolled back or flattened (if
+//!   it has no snapshot). Such calls fail with `Conflict`; QEMU's own locks on the file tell. Its snapshots can be read,
+//!   cloned and compared: nobody writes them. Removing a disk in use works: its QEMU keeps the files until it ends.
+//! * Snapshots and resizing of a disk in use pass through its hypervisor ([`LocalStore::set_live`], [`together`]). In
+//!   a process that does not know it, they fail with `Conflict` too, but for growing a raw disk.
 //! * [`Pool::attachment`] is asked for at each start of a guest: a raw disk is an overlay after its first snapshot.
 //! * Sizes of overlays are whole sectors of 512 bytes; an image of odd length can be cloned, and its clone is rounded up.
 //! * Everything that is answered is on the disk, also when the power fails then.
 
 mod chain;
 mod change;
+mod differ;
 mod free;
+mod limits;
 mod locks;
 mod names;
 mod ops;
+mod patch;
 mod qcow2;
+mod rename;
 mod sparse;
 mod store;
+mod together;
 mod upload;
 
 use std::path::Path;
@@ -51,7 +60,10 @@ use umbel_core::{Error, Result, Rng};
 use self::chain::Chain;
 use self::names::HEAD;
 use self::store::{Store, failed};
-use crate::{Attachment, ByteStream, Capacity, DiskFormat, DiskInfo, Location, Pool, Removed, WriteOptions};
+use crate::{
+    Attachment, ByteStream, Capacity, ChangeStream, Child, DiskFormat, DiskInfo, Extent, Hidden, Limits, LiveDisks,
+    Location, Pool, Progress, Removed, Usage, WriteOptions, check_together,
+};
 
 const SCHEME: &str = "local";
 
@@ -78,6 +90,11 @@ impl LocalStore {
     /// What stands for the cluster in the locations of this store.
     pub fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// From now on disks that guests have open are snapshotted and grown through their hypervisor.
+    pub fn set_live(&self, live: Arc<dyn LiveDisks>) {
+        *self.inner.live.write() = Some(live);
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T> + Send + 'static) -> Result<T> {
@@ -212,8 +229,7 @@ impl Pool for LocalPool {
     }
 
     async fn snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
-        let snapshot = snapshot.to_owned();
-        self.run(disk, move |store, pool, disk| ops::snapshot(store, pool, disk, &snapshot)).await
+        self.snapshot_together(&[(disk, snapshot)]).await
     }
 
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
@@ -240,12 +256,13 @@ impl Pool for LocalPool {
         self.run(disk, move |store, pool, disk| ops::resize(store, pool, disk, size)).await
     }
 
-    async fn flatten(&self, disk: &str) -> Result<()> {
+    async fn flatten(&self, disk: &str, progress: Progress) -> Result<()> {
         let Some(mut work) = self.run(disk, ops::flatten).await? else {
             return Ok(());
         };
         while !work.is_copied() {
             work = blocking(move || work.copy_part()).await?;
+            progress(work.copied());
         }
         self.run(disk, move |store, pool, disk| work.finish(store, pool, disk)).await
     }
@@ -267,6 +284,61 @@ impl Pool for LocalPool {
         let path = dir.join(HEAD);
         let format = store.follow(&path).ok().flatten().map_or(DiskFormat::Qcow2, |layer| layer.format);
         Attachment::File { path, format }
+    }
+
+    async fn rename(&self, disk: &str, to: &str) -> Result<()> {
+        let to = to.to_owned();
+        self.run(disk, move |store, pool, disk| rename::rename(store, pool, disk, &to)).await
+    }
+
+    async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()> {
+        let (snapshot, to) = (snapshot.to_owned(), to.to_owned());
+        self.run(disk, move |store, pool, disk| rename::rename_snapshot(store, pool, disk, &snapshot, &to)).await
+    }
+
+    async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()> {
+        check_together(disks)?;
+        let disks: Vec<_> = disks.iter().map(|(disk, snapshot)| ((*disk).to_owned(), (*snapshot).to_owned())).collect();
+        self.run("", move |store, pool, _| together::snapshot(store, pool, &disks)).await
+    }
+
+    async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>> {
+        let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
+        let open = move |store: &Store, pool: &str, disk: &str| {
+            differ::open(store, pool, disk, from.as_deref(), to.as_deref())
+        };
+        let difference = self.run(disk, open).await?;
+        blocking(move || difference.extents()).await
+    }
+
+    async fn patch(&self, disk: &str, changes: ChangeStream, progress: Progress) -> Result<u64> {
+        let begun = self.run(disk, patch::begin).await?;
+        let (done, written) = upload::patch(begun, changes, &progress).await?;
+        self.run(disk, move |store, pool, disk| done.finish(store, pool, disk)).await?;
+        Ok(written)
+    }
+
+    async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>> {
+        let snapshot = snapshot.to_owned();
+        self.run(disk, move |store, pool, disk| rename::children(store, pool, disk, &snapshot)).await
+    }
+
+    async fn usage(&self, disk: &str) -> Result<Usage> {
+        self.run(disk, differ::usage).await
+    }
+
+    async fn hidden(&self) -> Result<Vec<Hidden>> {
+        self.run("", |store, pool, _| rename::hidden(store, pool)).await
+    }
+
+    async fn limit(&self, disk: &str, limits: &Limits) -> Result<()> {
+        limits.check()?;
+        let limits = limits.clone();
+        self.run(disk, move |store, pool, disk| limits::set(store, pool, disk, &limits)).await
+    }
+
+    async fn limits(&self, disk: &str) -> Result<Limits> {
+        self.run(disk, limits::get).await
     }
 }
 

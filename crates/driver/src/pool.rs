@@ -1,10 +1,12 @@
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use umbel_core::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+use umbel_core::{Error, Result};
 
 use crate::{Attachment, Location};
 
@@ -75,6 +77,28 @@ pub enum Change {
     Zero { offset: u64, length: u64 },
 }
 
+impl Change {
+    /// Where it begins and where it ends.
+    pub fn range(&self) -> Range<u64> {
+        match self {
+            Change::Data { offset, bytes } => *offset..offset.saturating_add(bytes.len() as u64),
+            Change::Zero { offset, length } => *offset..offset.saturating_add(*length),
+        }
+    }
+
+    /// Its end, if it begins at `after` or later, and ends within the disk's `size`.
+    pub fn check(&self, after: u64, size: u64) -> Result<u64> {
+        let Range { start, end } = self.range();
+        if start < after {
+            return Err(Error::bad_request(format!("A change at {start} comes after one that ends at {after}.")));
+        }
+        if end > size {
+            return Err(Error::bad_request(format!("A change that ends at {end} runs past the disk's {size} bytes.")));
+        }
+        Ok(end)
+    }
+}
+
 /// Changes in ascending order. An `Err` item ends the stream and the writing.
 pub type ChangeStream = Pin<Box<dyn Stream<Item = Result<Change>> + Send>>;
 
@@ -107,8 +131,10 @@ pub struct Hidden {
     pub free: bool,
 }
 
-/// None: no limit. Bytes and operations per second.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// None: no limit. Bytes and operations per second. A burst is what may be used for one second after less was used; it
+/// goes with its limit and is no smaller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     pub iops: Option<u64>,
     pub iops_burst: Option<u64>,
@@ -122,6 +148,39 @@ pub struct Limits {
     pub read_bytes_burst: Option<u64>,
     pub write_bytes: Option<u64>,
     pub write_bytes_burst: Option<u64>,
+}
+
+impl Limits {
+    /// `BadRequest` if a limit is 0, or a burst is smaller than its limit or has none.
+    pub fn check(&self) -> Result<()> {
+        let pairs = [
+            ("operations", self.iops, self.iops_burst),
+            ("read operations", self.read_iops, self.read_iops_burst),
+            ("write operations", self.write_iops, self.write_iops_burst),
+            ("bytes", self.bytes, self.bytes_burst),
+            ("bytes read", self.read_bytes, self.read_bytes_burst),
+            ("bytes written", self.write_bytes, self.write_bytes_burst),
+        ];
+        for (what, limit, burst) in pairs {
+            if limit == Some(0) {
+                return Err(Error::bad_request(format!("A limit of 0 {what} per second would stop the disk.")));
+            }
+            if burst.is_some_and(|burst| limit.is_none_or(|limit| burst < limit)) {
+                return Err(Error::bad_request(format!("The burst of {what} per second is smaller than its limit.")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each disk is there once: a snapshot of several disks at once is no chain of snapshots.
+pub fn check_together(disks: &[(&str, &str)]) -> Result<()> {
+    let mut names: Vec<_> = disks.iter().map(|(disk, _)| *disk).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::bad_request(format!("The disk '{}' is named twice.", pair[0]))),
+        None => Ok(()),
+    }
 }
 
 /// A place for disks: raw block images with copy-on-write clones and snapshots.
@@ -174,8 +233,9 @@ pub trait Pool: Send + Sync {
     /// Grows the disk. Never shrinks: a smaller size is `BadRequest`.
     async fn resize(&self, disk: &str, size: u64) -> Result<()>;
 
-    /// Copies what the disk still shares with its parent, so that it stands alone.
-    async fn flatten(&self, disk: &str) -> Result<()>;
+    /// Copies what the disk still shares with its parent, so that it stands alone. The progress is the part of the disk
+    /// that is done, in bytes; what lies above zeros or was written already is passed over in no time.
+    async fn flatten(&self, disk: &str, progress: Progress) -> Result<()>;
 
     /// Takes the disk and its snapshots away at once, whoever clones it.
     async fn remove(&self, disk: &str) -> Result<Removed>;
@@ -189,55 +249,63 @@ pub trait Pool: Send + Sync {
     /// Gives the disk another name; its snapshots, clones and the guest that runs on it keep it. `to` that exists is
     /// `Conflict`, unless `disk` is gone: then this was done before.
     async fn rename(&self, disk: &str, to: &str) -> Result<()> {
-        Err(unsupported(self.name(), format!("renaming {disk} to {to}")))
+        Err(unsupported(self.name(), "rename"))
     }
 
     /// As [`Pool::rename`], for a snapshot.
     async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()> {
-        Err(unsupported(self.name(), format!("renaming {disk}@{snapshot} to {to}")))
+        Err(unsupported(self.name(), "rename_snapshot"))
     }
 
     /// One point in time for all of these `(disk, snapshot)`: no write that a disk has at its point was issued after
-    /// one that another disk lacks, whoever writes to them. All are made or none.
+    /// one that another disk lacks, whoever writes to them. All are made or none. If all are there, this was done before.
+    /// If some are, a call like this broke off: those are removed, and all are made anew.
     async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()> {
-        Err(unsupported(self.name(), format!("a snapshot of {} disks at once", disks.len())))
+        Err(unsupported(self.name(), "snapshot_together"))
     }
 
     /// The ranges that differ between snapshot `from` and snapshot `to`, ascending and not overlapping. No `from`: from
     /// a disk of zeros, so all that is stored, inherited from parents or not. No `to`: the disk as it is now. May name
     /// more than differs, never less. Where the disk was shorter at `from`, what it has gained differs.
     async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>> {
-        Err(unsupported(self.name(), format!("differences of {disk} from {from:?} to {to:?}")))
+        Err(unsupported(self.name(), "diff"))
     }
 
     /// Writes changes into an existing disk that nothing else writes to; the bytes of data written. What fails half-way
-    /// stays half done: the caller repeats all of it.
+    /// stays half done, or undone: the caller repeats all of it. A change out of order or past the end is `BadRequest`.
     async fn patch(&self, disk: &str, changes: ChangeStream, progress: Progress) -> Result<u64> {
-        drop((changes, progress));
-        Err(unsupported(self.name(), format!("writing into {disk}")))
+        Err(unsupported(self.name(), "patch"))
     }
 
     /// Disks that are direct clones of the snapshot, in all pools that can tell, hidden ones too.
     async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>> {
-        Err(unsupported(self.name(), format!("clones of {disk}@{snapshot}")))
+        Err(unsupported(self.name(), "children"))
     }
 
     /// Bytes really stored for the disk and each of its snapshots, parents not counted.
     async fn usage(&self, disk: &str) -> Result<Usage> {
-        Err(unsupported(self.name(), format!("room taken by {disk}")))
+        Err(unsupported(self.name(), "usage"))
     }
 
     /// What was removed and still has clones, or waits to be purged.
     async fn hidden(&self) -> Result<Vec<Hidden>> {
-        Err(unsupported(self.name(), "hidden disks".to_owned()))
+        Err(unsupported(self.name(), "hidden"))
     }
 
-    /// Limits on the I/O of whoever has the disk open, from now on; replaces all earlier ones.
+    /// Limits on the I/O of whoever has the disk open; replaces all earlier ones. Where the pool's own clients keep them
+    /// (Ceph), they hold from now on for those that have it open already. Elsewhere the pool only keeps them for the
+    /// hypervisor, which asks for [`Pool::limits`] when it opens the disk.
     async fn limit(&self, disk: &str, limits: &Limits) -> Result<()> {
-        Err(unsupported(self.name(), format!("limits on {disk}: {limits:?}")))
+        Err(unsupported(self.name(), "limit"))
+    }
+
+    /// What [`Pool::limit`] has set.
+    async fn limits(&self, disk: &str) -> Result<Limits> {
+        Err(unsupported(self.name(), "limits"))
     }
 }
 
-fn unsupported(pool: &str, what: String) -> Error {
-    Error::new(Kind::NotImplemented, format!("The pool '{pool}' cannot do this.")).because(what)
+#[allow(clippy::needless_pass_by_value)]
+fn unsupported(pool: &str, what: &str) -> Error {
+    Error::new(umbel_core::Kind::NotImplemented, format!("The pool '{pool}' cannot do this.")).because(what)
 }

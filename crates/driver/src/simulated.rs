@@ -7,6 +7,7 @@
 //!
 //! Refused: a recording mock per test. It would promise what no store keeps; these pass the suites of the real drivers.
 
+mod disks;
 mod hypervisor;
 mod pool;
 
@@ -36,6 +37,10 @@ pub enum Operation {
     Flatten,
     Remove,
     Purge,
+    /// Of disks and of snapshots.
+    Rename,
+    Patch,
+    Limit,
     Start,
     Shutdown,
     Destroy,
@@ -87,7 +92,7 @@ pub struct Simulation {
     gate: Mutex<Gate>,
     arrived: Notify,
     faults: Mutex<HashMap<Operation, Vec<Fault>>>,
-    pools: Mutex<pool::Pools>,
+    pools: Mutex<disks::Pools>,
     hosts: Mutex<HashMap<String, Arc<hypervisor::Host>>>,
 }
 

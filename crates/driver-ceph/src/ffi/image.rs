@@ -98,9 +98,12 @@ impl Image {
         self.check("rbd_resize2", answer).map(drop)
     }
 
-    pub fn flatten(&self) -> Result<(), Failed> {
-        // SAFETY: the image is open.
-        self.check("rbd_flatten", unsafe { (self.api().rbd_flatten)(self.handle) }).map(drop)
+    /// `told` hears of objects done, and of how many there are.
+    pub fn flatten(&self, told: &Told<'_>) -> Result<(), Failed> {
+        let arg: *const &Told<'_> = &told;
+        // SAFETY: image and `told` are alive until the call returns, and it calls back only until then.
+        let answer = unsafe { (self.api().rbd_flatten_with_progress)(self.handle, tell, arg.cast_mut().cast()) };
+        self.check("rbd_flatten_with_progress", answer).map(drop)
     }
 
     pub fn parent(&self) -> Result<Option<Parent>, Failed> {

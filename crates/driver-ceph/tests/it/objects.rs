@@ -1,6 +1,6 @@
 //! What is in the cluster afterwards, as Ceph's own tools see it.
 
-use umbel_driver::{Pool, Removed, WriteOptions};
+use umbel_driver::{Pool, Removed, WriteOptions, no_progress};
 use umbel_driver_ceph::CephCluster;
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ async fn no_object_is_left_behind() {
     put(&pool, "image", 9 * MIB).await;
     pool.snapshot("image", "snap").await.unwrap();
     pool.clone_disk(&pool.location("image", "snap"), "clone", 1 << 30).await.unwrap();
-    pool.flatten("clone").await.unwrap();
+    pool.flatten("clone", no_progress()).await.unwrap();
     pool.snapshot("clone", "one").await.unwrap();
     pool.clone_disk(&pool.location("clone", "one"), "second", 0).await.unwrap();
     assert_eq!(pool.remove("clone").await.unwrap(), Removed::Hidden);

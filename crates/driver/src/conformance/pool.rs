@@ -10,7 +10,7 @@ use umbel_core::{Error, Kind, MIB, Rng, SeededRng};
 use uuid::Uuid;
 
 use super::{check, done, eventually, refused, sharing};
-use crate::{ByteStream, Pool, Removed, WriteOptions};
+use crate::{ByteStream, Pool, Removed, WriteOptions, no_progress};
 
 /// Runs every promise of [`Pool`].
 ///
@@ -396,7 +396,7 @@ async fn missing_names(bench: &Bench<'_>) {
     refused("snapshot of no disk", pool.snapshot(&none, "snap").await, Kind::NotFound);
     refused("rollback of no disk", pool.rollback(&none, "snap").await, Kind::NotFound);
     refused("resize of no disk", pool.resize(&none, MIB).await, Kind::NotFound);
-    refused("flatten of no disk", pool.flatten(&none).await, Kind::NotFound);
+    refused("flatten of no disk", pool.flatten(&none, no_progress()).await, Kind::NotFound);
     let clone = bench.name("clone-of-missing");
     refused("clone of no disk", pool.clone_disk(&pool.location(&none, "snap"), &clone, 0).await, Kind::NotFound);
     let disk = bench.put("present", &[1; 4_096]).await;

@@ -5,7 +5,7 @@ use umbel_core::MIB;
 
 use super::pool::{Bench, sample};
 use super::{check, done, refused};
-use crate::{Location, Pool, Removed};
+use crate::{Location, Pool, Removed, no_progress};
 
 /// The part of the suite for one pool, whose clones lie in it too.
 pub(super) async fn alone(bench: &Bench<'_>) {
@@ -192,9 +192,9 @@ async fn flatten(bench: &Bench<'_>) {
     let disk = bench.name("flat");
     done("clone", pool.clone_disk(&location, &disk, 16 * MIB).await);
     done("snapshot of a clone", pool.snapshot(&disk, "own").await);
-    done("flatten", pool.flatten(&disk).await);
-    done("flatten again", pool.flatten(&disk).await);
-    done("flatten of what is no clone", pool.flatten(&parent).await);
+    done("flatten", pool.flatten(&disk, no_progress()).await);
+    done("flatten again", pool.flatten(&disk, no_progress()).await);
+    done("flatten of what is no clone", pool.flatten(&parent, no_progress()).await);
     let info = done("stat", pool.stat(&disk).await).expect("stat finds a flattened disk");
     assert_eq!((info.size, info.parent), (16 * MIB, None), "a flattened disk has its size and no parent");
     assert_eq!(info.snapshots, ["own"], "a flattened disk has its snapshots");
@@ -238,7 +238,7 @@ async fn clone_across(images: &Bench<'_>, vms: &Bench<'_>) {
     let purged = done("purge", images.pool.purge().await);
     assert!(!purged.contains(&image), "purge sees clones in other pools");
     vms.holds("the clone has its image's bytes", &disk, None, 0, &bytes).await;
-    done("flatten across pools", vms.pool.flatten(&disk).await);
+    done("flatten across pools", vms.pool.flatten(&disk, no_progress()).await);
     let purged = done("purge", images.pool.purge().await);
     assert!(purged.contains(&image), "an image goes when its last clone stands alone: {purged:?}");
     vms.holds("the clone has its image's bytes", &disk, None, 0, &bytes).await;
@@ -327,7 +327,7 @@ async fn flatten_of_writes(bench: &Bench<'_>, guest_writes: &impl AsyncFn(&str, 
     done("snapshot", pool.snapshot(&disk, "own").await);
     let own = patched(&bytes, 0, &[0x99; 1_024]);
     guest_writes(&disk, 2 * MIB, &[0xaa; 1_024]).await;
-    done("flatten", pool.flatten(&disk).await);
+    done("flatten", pool.flatten(&disk, no_progress()).await);
     bench.gone(&parent).await;
     let want = patched(&own, 2 * MIB, &[0xaa; 1_024]);
     bench.holds("a flattened disk has its own writes", &disk, None, 0, &want).await;

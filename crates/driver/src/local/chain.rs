@@ -70,6 +70,24 @@ impl Chain {
         Ok(Extent { length, source: None })
     }
 
+    /// Whether one of the `tops` uppermost layers has the byte at `at`, and for how many bytes that holds, before `end`.
+    pub fn touched(&mut self, tops: usize, at: u64, end: u64) -> io::Result<(bool, u64)> {
+        let mut length = end.min(self.size).saturating_sub(at);
+        for layer in self.layers.iter_mut().take(tops) {
+            if at >= layer.size {
+                // Hides what is below.
+                return Ok((true, length));
+            }
+            length = length.min(layer.size - at);
+            let (here, run) = layer.find(at, length)?;
+            length = run;
+            if !matches!(here, Here::Below) {
+                return Ok((true, length));
+            }
+        }
+        Ok((false, length))
+    }
+
     /// Fills the buffer from `at` on. The range must lie within the size.
     pub fn read(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
         let end = at + buffer.len() as u64;

@@ -126,16 +126,21 @@ impl Change<'_> {
     }
 
     pub fn set_head(&self, pool: &str, disk: &str, new: NewLayer) -> Result<()> {
+        self.point_head(pool, disk, &new.layer)?;
+        new.keep();
+        sync_dir(&self.disk_dir(pool, disk)?)
+    }
+
+    /// As [`Change::set_head`], for a layer that is kept already. Not synced.
+    pub fn point_head(&self, pool: &str, disk: &str, layer: &Layer) -> Result<()> {
         let dir = self.disk_dir(pool, disk)?;
         let (prepared, head) = (dir.join(NEW_HEAD), dir.join(HEAD));
         let replace = || {
             remove_if_there(&prepared)?;
-            symlink(new.layer.reference(), &prepared)?;
+            symlink(layer.reference(), &prepared)?;
             fs::rename(&prepared, &head)
         };
-        replace().map_err(|error| failed("replace", &head, error))?;
-        new.keep();
-        sync_dir(&dir)
+        replace().map_err(|error| failed("replace", &head, error))
     }
 
     /// Names the layer as a snapshot. It must not be the head any more: what a snapshot names is never written again.

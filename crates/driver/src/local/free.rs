@@ -272,20 +272,29 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Whether some layer is a clone of this one. What cannot be read may be one.
+    /// Whether some layer is a clone of this one. What cannot be read may be one. Forgets the notes of others.
     fn has_clones(&self, parent: &Layer) -> Result<bool> {
         let dir = self.clones_dir(parent);
-        for name in files(&dir)? {
-            let clone = name.split_once('@').and_then(|(pool, number)| {
-                Some(Layer { pool: pool.to_owned(), number: number.parse().ok()?, format: DiskFormat::Qcow2 })
-            });
-            if clone.is_some_and(|clone| self.layer_path(&clone).exists() && self.may_be_clone(&clone, parent)) {
+        for name in files(&dir)?.into_iter().filter(|name| !name.starts_with('.')) {
+            if self.noted_clone(&name, parent).is_some() {
                 return Ok(true);
             }
             let path = dir.join(&name);
             remove_if_there(&path).map_err(|error| failed("remove", &path, error))?;
         }
         Ok(false)
+    }
+
+    /// The layers that are clones of this one.
+    pub fn clones(&self, parent: &Layer) -> Result<Vec<Layer>> {
+        let names = files(&self.clones_dir(parent))?;
+        Ok(names.iter().filter_map(|name| self.noted_clone(name, parent)).collect())
+    }
+
+    fn noted_clone(&self, note: &str, parent: &Layer) -> Option<Layer> {
+        let (pool, number) = note.split_once('@')?;
+        let clone = Layer { pool: pool.to_owned(), number: number.parse().ok()?, format: DiskFormat::Qcow2 };
+        (self.layer_path(&clone).exists() && self.may_be_clone(&clone, parent)).then_some(clone)
     }
 
     fn may_be_clone(&self, clone: &Layer, parent: &Layer) -> bool {

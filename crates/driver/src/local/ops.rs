@@ -6,10 +6,11 @@ use umbel_core::{Error, Result};
 
 use super::chain::Chain;
 use super::change::{NewLayer, birth, must_be_free};
-use super::names::{Layer, encode, snapshot_link};
+use super::names::{Layer, encode};
 use super::qcow2::{self, Header};
 use super::sparse;
 use super::store::{Step, Store, failed};
+use super::together;
 use crate::{DiskFormat, DiskInfo, Location, Removed};
 
 /// Bytes read and written at a time when a disk is flattened.
@@ -57,20 +58,6 @@ pub(super) fn open(store: &Store, pool: &str, disk: &str, snapshot: Option<&str>
     view.chain(&layer)
 }
 
-pub(super) fn snapshot(store: &Store, pool: &str, disk: &str, snapshot: &str) -> Result<()> {
-    let change = store.change()?;
-    let head = change.head(pool, disk)?;
-    if change.follow(&change.disk_dir(pool, disk)?.join(snapshot_link(snapshot)?))?.is_some() {
-        return Ok(());
-    }
-    change.must_not_be_written(&head, disk)?;
-    let new = change.overlay(pool, &head, change.size(&head)?, None, head.number)?;
-    new.sync()?;
-    // In this order: a crash between the two leaves a disk that is one layer deeper, and no snapshot that is written.
-    change.set_head(pool, disk, new)?;
-    change.set_snapshot(pool, disk, snapshot, &head)
-}
-
 pub(super) fn remove_snapshot(store: &Store, pool: &str, disk: &str, snapshot: &str) -> Result<()> {
     let change = store.change()?;
     change.head(pool, disk)?;
@@ -114,8 +101,11 @@ pub(super) fn resize(store: &Store, pool: &str, disk: &str, size: u64) -> Result
     if size == now {
         return Ok(());
     }
+    if together::grow(&change, pool, disk, size)? {
+        return Ok(());
+    }
     let Some(header) = header else {
-        // A guest that runs sees the old size until its hypervisor is told; its writes are where they were.
+        // A guest that nobody can ask sees the old size until it starts again; its writes are where they were.
         return write_to(store, &head, |file| file.set_len(size));
     };
     change.must_not_be_written(&head, disk)?;
@@ -166,6 +156,11 @@ pub(super) fn flatten(store: &Store, pool: &str, disk: &str) -> Result<Option<Fl
 }
 
 impl Flatten {
+    /// Bytes of the disk, from its beginning, that are done.
+    pub fn copied(&self) -> u64 {
+        self.copied
+    }
+
     pub fn is_copied(&self) -> bool {
         self.copied == self.chain.size()
     }

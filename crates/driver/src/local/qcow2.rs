@@ -97,6 +97,42 @@ impl Overlay<'_> {
     }
 }
 
+/// The reference counts of an overlay that has the layout of [`Overlay`] and then only clusters that are used once.
+pub(super) struct Refcounts {
+    /// What to write where.
+    pub parts: Vec<(u64, Vec<u8>)>,
+    /// Clusters of the file, with those that the counts take.
+    pub clusters: u64,
+}
+
+impl Refcounts {
+    /// `taken`: clusters of the file so far. `None` if there are more than one table can count: 16 TiB.
+    pub fn of(taken: u64) -> Option<Self> {
+        // Counts of 16 bits.
+        const COUNTED: u64 = CLUSTER / 2;
+        // The first block is there; each further one is a cluster that is counted itself.
+        let mut blocks = 1;
+        while (taken + blocks - 1).div_ceil(COUNTED) > blocks {
+            blocks += 1;
+        }
+        if blocks > CLUSTER / 8 {
+            return None;
+        }
+        let clusters = taken + blocks - 1;
+        let (mut table, mut parts) = (Vec::new(), Vec::new());
+        for block in 0..blocks {
+            let offset = if block == 0 { 2 * CLUSTER } else { (taken + block - 1) * CLUSTER };
+            table.extend(offset.to_be_bytes());
+            let used = (clusters - block * COUNTED).min(COUNTED);
+            let mut counts: Vec<u8> = (0..used).flat_map(|_| 1u16.to_be_bytes()).collect();
+            counts.resize(CLUSTER as usize, 0);
+            parts.push((offset, counts));
+        }
+        parts.push((CLUSTER, table));
+        Some(Refcounts { parts, clusters })
+    }
+}
+
 fn extension(to: &mut Vec<u8>, kind: u32, data: &[u8]) {
     to.extend(kind.to_be_bytes());
     to.extend((data.len() as u32).to_be_bytes());
@@ -186,6 +222,14 @@ impl Header {
 /// Offset of the second-level table in the file; 0 if there is none.
 pub(super) fn l2_offset(l1_entry: u64) -> u64 {
     l1_entry & 0x00ff_ffff_ffff_fe00
+}
+
+/// A second-level entry for a cluster of zeros.
+pub(super) const ZERO_CLUSTER: u64 = 1;
+
+/// The entry, of the first level or the second, for what is at this offset of the file and used once.
+pub(super) fn data_cluster(offset: u64) -> u64 {
+    offset | 1 << 63
 }
 
 /// What a second-level entry says of its cluster.
@@ -285,6 +329,21 @@ mod tests {
         endless[104..112].copy_from_slice(&[1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff]);
         // An extension longer than the header leads past the name, where extensions end.
         assert_eq!(parse(&endless).unwrap().origin, None);
+    }
+
+    #[test]
+    fn every_cluster_is_counted_once() {
+        for taken in [4, 5, 32_767, 32_768, 32_769, 65_535, 65_536, 65_537, 98_303] {
+            let counts = Refcounts::of(taken).unwrap();
+            let (table, blocks) = counts.parts.split_last().unwrap();
+            assert_eq!(table.1.len(), blocks.len() * 8, "{taken}");
+            let ones = blocks.iter().flat_map(|(_, bytes)| bytes.chunks(2)).filter(|count| *count == [0, 1]).count();
+            assert_eq!((ones as u64, counts.clusters), (counts.clusters, taken + blocks.len() as u64 - 1), "{taken}");
+            assert!(blocks.len() as u64 * 32_768 >= counts.clusters, "{taken}");
+            assert_eq!(blocks[0].0, 2 * CLUSTER);
+            assert!(blocks[1..].iter().all(|(offset, _)| *offset >= taken * CLUSTER), "{taken}");
+        }
+        assert!(Refcounts::of(1 << 28).is_none());
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use rustix::fs::{FlockOperation, flock};
 use umbel_core::{Error, Kind, Result};
 
@@ -14,7 +16,7 @@ use super::chain::{Chain, OpenLayer};
 use super::locks;
 use super::names::{CLONES, HEAD, HIDDEN, LAYERS, Layer, decode, encode, snapshot_link, snapshot_of_link};
 use super::qcow2::{self, Header};
-use crate::{DiskFormat, Location};
+use crate::{DiskFormat, LiveDisks, Location};
 
 /// Tells an image chain that bites its own tail from one that is long.
 const DEEPEST: usize = 10_000;
@@ -25,6 +27,8 @@ pub(super) struct Store {
     pub id: String,
     /// Where the search for a free layer number begins.
     next_number: AtomicU64,
+    /// Whom to ask for changes of what guests have open.
+    pub live: RwLock<Option<Arc<dyn LiveDisks>>>,
 }
 
 /// The store while nobody changes it.
@@ -47,7 +51,7 @@ impl Store {
     pub fn open(root: &Path, fresh_id: &str) -> Result<Store> {
         make_dir(root)?;
         let root = root.canonicalize().map_err(|error| failed("find", root, error))?;
-        let mut store = Store { root, id: String::new(), next_number: AtomicU64::new(1) };
+        let mut store = Store { root, id: String::new(), next_number: AtomicU64::new(1), live: RwLock::new(None) };
         let change = store.change()?;
         let id = change.id(fresh_id)?;
         let number = change.highest_number()? + 1;
@@ -286,27 +290,44 @@ impl View<'_> {
 
     /// What a disk with this head is a clone of.
     pub fn origin(&self, head: &Layer) -> Result<Option<Location>> {
-        let own = self.own(head)?;
-        let origin = own.last().and_then(|step| step.header.as_ref()?.origin.as_deref());
-        origin.map(str::parse).transpose()
+        let Some(Step { layer, header: Some(header) }) = self.own(head)?.pop() else {
+            return Ok(None);
+        };
+        let Some(told) = header.origin.as_deref().map(str::parse).transpose()? else {
+            return Ok(None);
+        };
+        match self.below(Some(&header), &layer)? {
+            Some(parent) => self.name_now(&parent, told).map(Some),
+            None => Ok(Some(told)),
+        }
     }
 
-    /// Whether some QEMU writes into the layer.
-    pub fn is_written(&self, layer: &Layer) -> Result<bool> {
-        let path = self.layer_path(layer);
-        let inode = std::fs::metadata(&path).map_err(|error| failed("read", &path, error))?.ino();
+    /// The own layer of a disk that some QEMU writes into. That is its head, or the one below for as long as a guest is
+    /// going over, see [`super::together`].
+    pub fn written(&self, head: &Layer) -> Result<Option<Layer>> {
         let ours = self.lock.metadata().map_err(|error| failed("read", &self.root, error))?.ino();
         let table = Path::new("/proc/locks");
         let locks = fs::read_to_string(table).map_err(|error| failed("read", table, error))?;
-        Ok(locks::is_written(&locks, inode, ours))
+        for step in self.own(head)? {
+            let path = self.layer_path(&step.layer);
+            let inode = fs::metadata(&path).map_err(|error| failed("read", &path, error))?.ino();
+            if locks::is_written(&locks, inode, ours) {
+                return Ok(Some(step.layer));
+            }
+        }
+        Ok(None)
     }
 
-    pub fn must_not_be_written(&self, layer: &Layer, disk: &str) -> Result<()> {
-        if self.is_written(layer)? {
-            return Err(Error::conflict(format!("The disk '{disk}' is in use by a server; stop the server first.")));
+    pub fn must_not_be_written(&self, head: &Layer, disk: &str) -> Result<()> {
+        match self.written(head)? {
+            Some(_) => Err(in_use(disk)),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+pub(super) fn in_use(disk: &str) -> Error {
+    Error::conflict(format!("The disk '{disk}' is in use by a server; stop the server first."))
 }
 
 fn read_header(file: &File, path: &Path) -> Result<Header> {

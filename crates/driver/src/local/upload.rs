@@ -6,11 +6,15 @@ use tokio::task::JoinHandle;
 use umbel_core::{Error, Result};
 
 use super::change::NewLayer;
+use super::patch::Patch;
 use super::sparse;
-use crate::{ByteStream, WriteOptions};
+use crate::{ByteStream, Change, ChangeStream, Progress, WriteOptions};
 
 /// Bytes handed to the file system at a time; as many are collected meanwhile.
 const BATCH: usize = 1 << 20;
+
+/// Changes handed to the file system at a time, if they are small.
+const CHANGES: usize = 256;
 
 /// The progress is told after so many bytes.
 const PROGRESS: u64 = 4 << 20;
@@ -40,6 +44,35 @@ pub(super) async fn receive(new: NewLayer, mut data: ByteStream, options: &Write
     }
     writer.write(batch.freeze()).await?;
     Ok((writer.finish().await?, received))
+}
+
+/// Takes the changes in, and gives the patch back with the bytes of data written.
+pub(super) async fn patch(mut patch: Patch, mut changes: ChangeStream, progress: &Progress) -> Result<(Patch, u64)> {
+    let (mut batch, mut bytes, mut end) = (Vec::new(), 0, 0);
+    let (mut written, mut told) = (0, 0);
+    while let Some(change) = changes.next().await {
+        let change = change?;
+        end = change.check(end, patch.size)?;
+        if let Change::Data { bytes: data, .. } = &change {
+            bytes += data.len();
+        }
+        batch.push(change);
+        if bytes < BATCH && batch.len() < CHANGES {
+            continue;
+        }
+        written += bytes as u64;
+        patch = apply(patch, std::mem::take(&mut batch)).await?;
+        bytes = 0;
+        if written - told >= PROGRESS {
+            told = written;
+            progress(written);
+        }
+    }
+    Ok((apply(patch, batch).await?, written + bytes as u64))
+}
+
+async fn apply(patch: Patch, batch: Vec<Change>) -> Result<Patch> {
+    super::blocking(move || patch.apply(&batch)).await
 }
 
 /// Writes one batch while the next is received.

@@ -1,59 +1,21 @@
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use umbel_core::{Error, GIB, Kind, Result};
 
+use super::disks::{Data, PoolState};
 use super::{Operation, Simulation};
-use crate::{Attachment, ByteStream, Capacity, DiskInfo, Location, Pool, Removed, WriteOptions};
+use crate::{
+    Attachment, ByteStream, Capacity, ChangeStream, Child, DiskInfo, Extent, Hidden, Limits, Location, Pool, Progress,
+    Removed, Usage, WriteOptions, check_together,
+};
 
 const SCHEME: &str = "simulated";
 const CLUSTER: &str = "simulation";
 
-/// Bytes are kept in blocks of this size, those that are not zeros. The block of most file systems.
-const BLOCK: u64 = 4_096;
-
-static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
-
 /// `write` tells its progress this often.
 const PROGRESS: u64 = 4 << 20;
-
-/// All pools of a world. One lock over them: clones cross pools, and no operation holds it for long.
-#[derive(Default)]
-pub(super) struct Pools {
-    by_name: HashMap<String, PoolState>,
-    next_serial: u64,
-    /// By serial number of the parent. Hidden clones count.
-    clones: HashMap<u64, usize>,
-}
-
-struct PoolState {
-    total: u64,
-    disks: HashMap<String, Disk>,
-    hidden: Vec<(String, Disk)>,
-}
-
-struct Disk {
-    /// Tells a disk from others that had or will have its name.
-    serial: u64,
-    data: Data,
-    snapshots: Vec<(String, Data)>,
-    parent: Option<Parent>,
-}
-
-struct Parent {
-    location: Location,
-    serial: u64,
-}
-
-/// Content at one point in time. Clones and snapshots share the blocks until somebody writes.
-#[derive(Clone, Default)]
-struct Data {
-    size: u64,
-    blocks: Arc<BTreeMap<u64, Bytes>>,
-}
 
 /// A pool of disks in memory that holds the bytes written to it, sparsely.
 pub struct SimulatedPool {
@@ -69,8 +31,7 @@ impl SimulatedPool {
 
     /// `total`: bytes that the pool holds before a write fails for want of room. Not changed if there is such a pool.
     pub fn with_capacity(world: &Arc<Simulation>, name: &str, total: u64) -> Self {
-        let new = || PoolState { total, disks: HashMap::new(), hidden: Vec::new() };
-        world.pools.lock().by_name.entry(name.to_owned()).or_insert_with(new);
+        world.pools.lock().ensure(name, total);
         SimulatedPool { world: world.clone(), name: name.to_owned() }
     }
 
@@ -132,14 +93,14 @@ impl Pool for SimulatedPool {
             Ok(pool.disks.get(disk).map(|disk| DiskInfo {
                 size: disk.data.size,
                 parent: disk.parent.as_ref().map(|parent| parent.location.clone()),
-                snapshots: disk.snapshots.iter().map(|(name, _)| name.clone()).collect(),
+                snapshots: disk.snapshots.iter().map(|snapshot| snapshot.name.clone()).collect(),
             }))
         })
         .await
     }
 
     async fn create(&self, disk: &str, size: u64) -> Result<()> {
-        let data = Data { size, ..Data::default() };
+        let data = Data::blank(size);
         self.world.perform(Operation::Create, disk, || self.world.pools.lock().add(&self.name, disk, data, None)).await
     }
 
@@ -182,19 +143,12 @@ impl Pool for SimulatedPool {
     }
 
     async fn snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
-        self.perform(Operation::Snapshot, disk, |pool| {
-            let disk = pool.disk_mut(disk)?;
-            if !disk.snapshots.iter().any(|(name, _)| name == snapshot) {
-                disk.snapshots.push((snapshot.to_owned(), disk.data.clone()));
-            }
-            Ok(())
-        })
-        .await
+        self.snapshot_together(&[(disk, snapshot)]).await
     }
 
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         self.perform(Operation::RemoveSnapshot, disk, |pool| {
-            pool.disk_mut(disk)?.snapshots.retain(|(name, _)| name != snapshot);
+            pool.disk_mut(disk)?.snapshots.retain(|known| known.name != snapshot);
             Ok(())
         })
         .await
@@ -215,16 +169,8 @@ impl Pool for SimulatedPool {
 
     async fn clone_disk(&self, parent: &Location, disk: &str, size: u64) -> Result<()> {
         self.reachable(parent).map_err(Error::bad_request)?;
-        self.world
-            .perform(Operation::Clone, disk, || {
-                let mut pools = self.world.pools.lock();
-                let from = pools.pool(&parent.pool)?;
-                let mut data = from.data(&parent.disk, Some(&parent.snapshot))?.clone();
-                data.size = data.size.max(size);
-                let parent = Parent { location: parent.clone(), serial: from.disk_mut(&parent.disk)?.serial };
-                pools.add(&self.name, disk, data, Some(parent))
-            })
-            .await
+        let clone = || self.world.pools.lock().clone_disk(parent, &self.name, disk, size);
+        self.world.perform(Operation::Clone, disk, clone).await
     }
 
     async fn resize(&self, disk: &str, size: u64) -> Result<()> {
@@ -239,15 +185,12 @@ impl Pool for SimulatedPool {
         .await
     }
 
-    async fn flatten(&self, disk: &str) -> Result<()> {
-        self.world
-            .perform(Operation::Flatten, disk, || {
-                let mut pools = self.world.pools.lock();
-                let parent = pools.pool(&self.name)?.disk_mut(disk)?.parent.take();
-                pools.forget_clone(parent.as_ref());
-                Ok(())
-            })
-            .await
+    async fn flatten(&self, disk: &str, progress: Progress) -> Result<()> {
+        let flatten = || self.world.pools.lock().flatten(&self.name, disk);
+        if let Some(copied) = self.world.perform(Operation::Flatten, disk, flatten).await? {
+            progress(copied);
+        }
+        Ok(())
     }
 
     async fn remove(&self, disk: &str) -> Result<Removed> {
@@ -261,126 +204,76 @@ impl Pool for SimulatedPool {
     fn attachment(&self, _disk: &str) -> Attachment {
         Attachment::Simulated
     }
-}
 
-impl Pools {
-    fn pool(&mut self, name: &str) -> Result<&mut PoolState> {
-        self.by_name.get_mut(name).ok_or_else(|| Error::not_found(format!("There is no pool '{name}'.")))
+    async fn rename(&self, disk: &str, to: &str) -> Result<()> {
+        self.world.perform(Operation::Rename, disk, || self.world.pools.lock().rename(&self.name, disk, to)).await
     }
 
-    fn add(&mut self, pool: &str, name: &str, data: Data, parent: Option<Parent>) -> Result<()> {
-        self.pool(pool)?.must_be_free(name)?;
-        if let Some(parent) = &parent {
-            *self.clones.entry(parent.serial).or_default() += 1;
-        }
-        self.next_serial += 1;
-        let disk = Disk { serial: self.next_serial, data, snapshots: Vec::new(), parent };
-        self.pool(pool)?.disks.insert(name.to_owned(), disk);
-        Ok(())
+    async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()> {
+        let rename = || self.world.pools.lock().rename_snapshot(&self.name, disk, snapshot, to);
+        self.world.perform(Operation::Rename, disk, rename).await
     }
 
-    fn remove(&mut self, pool: &str, name: &str) -> Result<Removed> {
-        let Some(disk) = self.pool(pool)?.disks.remove(name) else {
-            return Ok(Removed::Absent);
-        };
-        if self.clones.contains_key(&disk.serial) {
-            self.pool(pool)?.hidden.push((name.to_owned(), disk));
-            return Ok(Removed::Hidden);
-        }
-        self.forget_clone(disk.parent.as_ref());
-        Ok(Removed::Gone)
+    async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()> {
+        check_together(disks)?;
+        let subject = disks.first().map_or("", |(disk, _)| disk);
+        let snapshot = || self.world.pools.lock().snapshot(&self.name, disks);
+        self.world.perform(Operation::Snapshot, subject, snapshot).await
     }
 
-    fn purge(&mut self, pool: &str) -> Result<Vec<String>> {
-        let mut purged = Vec::new();
-        // Freeing a clone may free its parent.
-        loop {
-            let hidden = std::mem::take(&mut self.pool(pool)?.hidden);
-            let (kept, free): (Vec<_>, Vec<_>) =
-                hidden.into_iter().partition(|(_, disk)| self.clones.contains_key(&disk.serial));
-            self.pool(pool)?.hidden = kept;
-            if free.is_empty() {
-                return Ok(purged);
+    async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>> {
+        self.perform(Operation::Query, disk, |pool| {
+            let from = from.map(|from| pool.data(disk, Some(from))).transpose()?;
+            Ok(pool.data(disk, to)?.diff(from))
+        })
+        .await
+    }
+
+    async fn patch(&self, disk: &str, mut changes: ChangeStream, progress: Progress) -> Result<u64> {
+        let size = self.perform(Operation::Patch, disk, |pool| Ok(pool.disk(disk)?.data.size)).await?;
+        let (mut written, mut told, mut end) = (0, 0, 0);
+        while let Some(change) = changes.next().await {
+            let change = change?;
+            end = change.check(end, size)?;
+            if let crate::Change::Data { bytes, .. } = &change {
+                written += bytes.len() as u64;
             }
-            for (name, disk) in free {
-                self.forget_clone(disk.parent.as_ref());
-                purged.push(name);
+            self.with(|pool| {
+                pool.disk_mut(disk)?.data.apply(&change);
+                Ok(())
+            })?;
+            if written - told >= PROGRESS {
+                told = written;
+                progress(written);
             }
         }
+        Ok(written)
     }
 
-    fn forget_clone(&mut self, parent: Option<&Parent>) {
-        let Some(parent) = parent else { return };
-        if let Some(count) = self.clones.get_mut(&parent.serial) {
-            *count -= 1;
-            if *count == 0 {
-                self.clones.remove(&parent.serial);
-            }
-        }
-    }
-}
-
-impl PoolState {
-    fn must_be_free(&self, disk: &str) -> Result<()> {
-        if self.disks.contains_key(disk) {
-            return Err(Error::conflict(format!("There is a disk '{disk}' already.")));
-        }
-        Ok(())
+    async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>> {
+        let children = || self.world.pools.lock().children(&self.name, disk, snapshot);
+        self.world.perform(Operation::Query, disk, children).await
     }
 
-    fn disk_mut(&mut self, disk: &str) -> Result<&mut Disk> {
-        self.disks.get_mut(disk).ok_or_else(|| Error::not_found(format!("There is no disk '{disk}'.")))
+    async fn usage(&self, disk: &str) -> Result<Usage> {
+        self.perform(Operation::Query, disk, |pool| Ok(pool.disk(disk)?.usage())).await
     }
 
-    fn data(&self, disk: &str, snapshot: Option<&str>) -> Result<&Data> {
-        let found = self.disks.get(disk).ok_or_else(|| Error::not_found(format!("There is no disk '{disk}'.")))?;
-        let Some(snapshot) = snapshot else {
-            return Ok(&found.data);
-        };
-        let found = found.snapshots.iter().find(|(name, _)| name == snapshot).map(|(_, data)| data);
-        found.ok_or_else(|| Error::not_found(format!("The disk '{disk}' has no snapshot '{snapshot}'.")))
+    async fn hidden(&self) -> Result<Vec<Hidden>> {
+        self.world.perform(Operation::Query, "", || self.world.pools.lock().hidden(&self.name)).await
     }
 
-    /// What clones share with their parents counts for the parents.
-    fn free(&self) -> u64 {
-        let disks = self.disks.values().chain(self.hidden.iter().map(|(_, disk)| disk));
-        let used: u64 = disks.filter(|disk| disk.parent.is_none()).map(|disk| disk.data.stored()).sum();
-        self.total.saturating_sub(used)
-    }
-}
-
-impl Data {
-    fn stored(&self) -> u64 {
-        self.blocks.len() as u64 * BLOCK
+    async fn limit(&self, disk: &str, limits: &Limits) -> Result<()> {
+        limits.check()?;
+        self.perform(Operation::Limit, disk, |pool| {
+            pool.disk_mut(disk)?.limits = limits.clone();
+            Ok(())
+        })
+        .await
     }
 
-    fn put(&mut self, offset: u64, bytes: &[u8]) {
-        let blocks = Arc::make_mut(&mut self.blocks);
-        let (mut at, mut rest) = (offset, bytes);
-        while !rest.is_empty() {
-            let start = (at % BLOCK) as usize;
-            let (now, later) = rest.split_at(rest.len().min(BLOCK as usize - start));
-            let mut block = blocks.get(&(at / BLOCK)).map_or_else(|| vec![0; BLOCK as usize], |block| block.to_vec());
-            block[start..start + now.len()].copy_from_slice(now);
-            if block == ZEROS {
-                blocks.remove(&(at / BLOCK));
-            } else {
-                blocks.insert(at / BLOCK, block.into());
-            }
-            at += now.len() as u64;
-            rest = later;
-        }
-    }
-
-    /// The bytes from `at` to the end of its block, or to `end`.
-    fn piece(&self, at: u64, end: u64) -> Bytes {
-        let start = at % BLOCK;
-        let length = (BLOCK - start).min(end - at);
-        let range = start as usize..(start + length) as usize;
-        match self.blocks.get(&(at / BLOCK)) {
-            Some(block) => block.slice(range),
-            None => Bytes::from_static(&ZEROS).slice(range),
-        }
+    async fn limits(&self, disk: &str) -> Result<Limits> {
+        self.perform(Operation::Query, disk, |pool| Ok(pool.disk(disk)?.limits.clone())).await
     }
 }
 

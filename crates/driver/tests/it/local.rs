@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tempfile::TempDir;
 use umbel_core::{GIB, Kind, MIB, SystemRng};
 use umbel_driver::{
-    Attachment, ByteStream, DiskFormat, LocalPool, LocalStore, Pool, Removed, WriteOptions, conformance,
+    Attachment, ByteStream, DiskFormat, LocalPool, LocalStore, Pool, Removed, WriteOptions, conformance, no_progress,
 };
 
 /// Runs a tool of QEMU, which are what says whether our overlays are good.
@@ -186,7 +186,7 @@ async fn zeros_take_no_room() {
     pool.snapshot("sparse", "snap").await.unwrap();
     pool.clone_disk(&pool.location("sparse", "snap"), "clone", 100 * GIB).await.unwrap();
     assert!(blocks("clone") <= 64 << 10, "a clone takes {} bytes", blocks("clone"));
-    pool.flatten("clone").await.unwrap();
+    pool.flatten("clone", no_progress()).await.unwrap();
     assert_eq!(pool.remove("sparse").await.unwrap(), Removed::Gone);
     let total: u64 = layers(root.path(), "vms")
         .iter()
@@ -218,7 +218,7 @@ async fn a_disk_in_use_is_left_alone() {
     }
     assert!(refused(pool.snapshot("disk", "one").await));
     assert!(refused(pool.resize("disk", 2 * MIB).await));
-    assert!(refused(pool.flatten("disk").await));
+    assert!(refused(pool.flatten("disk", no_progress()).await));
     assert_eq!(pool.stat("disk").await.unwrap().unwrap().size, MIB, "stat may be asked at any time");
     assert!(pool.stat("disk").await.unwrap().unwrap().snapshots.is_empty());
     pool.clone_disk(&pool.location("parent", "snap"), "other", 0).await.unwrap();
@@ -227,7 +227,7 @@ async fn a_disk_in_use_is_left_alone() {
     guest.wait().unwrap();
     pool.snapshot("disk", "one").await.unwrap();
     pool.resize("disk", 2 * MIB).await.unwrap();
-    pool.flatten("disk").await.unwrap();
+    pool.flatten("disk", no_progress()).await.unwrap();
     assert_eq!(get(&pool, "disk", None, MIB).await, vec![1; MIB as usize]);
 }
 
@@ -419,7 +419,7 @@ async fn work_until_killed(root: &Path) {
         now("remove of the parent");
         pool.remove(a).await.unwrap();
         now("flatten");
-        pool.flatten(b).await.unwrap();
+        pool.flatten(b, no_progress()).await.unwrap();
         now("purge");
         pool.purge().await.unwrap();
         now("remove_snapshot");
