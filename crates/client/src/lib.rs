@@ -1,14 +1,18 @@
 //! A typed client of OpenStack's public APIs: what our services call each other with, what the gateway, the bench and
 //! the tests use. The transport is HTTP, or a router of the same process.
 
+mod catalog;
 mod cloud;
 mod clouds;
 mod compute;
+mod fetch;
 mod image;
 mod transport;
 
+pub use catalog::find_endpoint;
 pub use cloud::{Call, Cloud};
 pub use clouds::{Auth, CloudConfig, find as find_cloud, find_in as find_cloud_in};
 pub use compute::{NewServer, ServerView};
-pub use image::{ImageLocation, ImageView, Images};
+pub use fetch::{Admission, Fetched, Fetcher};
+pub use image::{ImageLocation, ImageView, Images, NewImage};
 pub use transport::{Body, ByteStream, HttpTransport, Transport, collect};
