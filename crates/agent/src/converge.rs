@@ -135,7 +135,7 @@ impl Agent {
     }
 
     async fn plug(&self, start: &Start<'_>, runs: bool, steps: &mut Steps) -> Result<()> {
-        let plugging = Plugging { server_id: start.server_id, domain: start.domain, runs };
+        let plugging = Plugging { server_id: start.server_id, domain: start.domain, runs, cancel: start.cancel };
         self.converge_volumes(&plugging, steps).await
     }
 
@@ -163,6 +163,11 @@ impl Agent {
         let facts = self.hypervisor.facts();
         let detail = format!("{} with {}", facts.hypervisor_type, facts.accelerator);
         steps.run(step, detail, self.hypervisor.start(&spec)).await?;
+        if let Err(error) = self.volumes_are_where_they_were(start.domain, &spec) {
+            // Before it has written a thing.
+            self.hypervisor.destroy(id).await?;
+            return Err(error);
+        }
         self.note_started(id, start.domain);
         Ok(())
     }

@@ -7,12 +7,14 @@
 
 use std::collections::HashMap;
 
+use tokio_util::sync::CancellationToken;
 use umbel_bus::{Domain, Step, Volume};
-use umbel_core::{Error, Result};
-use umbel_driver::DomainDisk;
+use umbel_core::{Error, Kind, Result};
+use umbel_driver::{Attachment, DomainDisk, DomainSpec};
 use uuid::Uuid;
 
 use crate::agent::Agent;
+use crate::converge::overtaken;
 use crate::steps::Steps;
 
 /// As long as a virtio disk's serial can be.
@@ -75,6 +77,7 @@ pub(crate) struct Plugging<'a> {
     pub domain: &'a Domain,
     /// Else its definition is changed, for its next start.
     pub runs: bool,
+    pub cancel: &'a CancellationToken,
 }
 
 impl Agent {
@@ -82,7 +85,7 @@ impl Agent {
     pub(crate) async fn volumes_of(&self, server_id: Uuid) -> Option<Vec<Uuid>> {
         match self.hypervisor.disks(server_id).await {
             Ok(serials) => Some(self.ledger.lock().named(server_id, &serials)),
-            Err(error) if error.is(umbel_core::Kind::NotFound) => Some(Vec::new()),
+            Err(error) if error.is(Kind::NotFound) => Some(Vec::new()),
             Err(error) => {
                 tracing::warn!(server = %server_id, cause = error.cause(), "the disks of a guest are not known: {error}");
                 None
@@ -101,7 +104,7 @@ impl Agent {
         };
         let mut outcomes = Vec::new();
         for serial in has.iter().filter(|serial| !stays(serial)) {
-            outcomes.push(self.detach(id, serial, steps).await);
+            outcomes.push(self.detach(plugging, serial, steps).await);
         }
         for volume in &domain.volumes {
             let serial = serial(volume.volume_id);
@@ -123,7 +126,12 @@ impl Agent {
                 // A guest that runs has booted.
                 disk.boot_index = None;
             }
-            self.hypervisor.attach_disk(plugging.server_id, &disk).await
+            self.hypervisor.attach_disk(plugging.server_id, &disk).await?;
+            if self.is_where_it_was(volume, &disk.attachment)? {
+                return Ok(());
+            }
+            self.hypervisor.detach_disk(plugging.server_id, serial).await?;
+            Err(moved())
         };
         let attach = async { attach.await.map_err(|error| naming(volume.volume_id, "attached", error)) };
         steps.run(Step::VolumeAttach, detail, attach).await?;
@@ -131,11 +139,16 @@ impl Agent {
         Ok(())
     }
 
-    async fn detach(&self, server_id: Uuid, serial: &str, steps: &mut Steps) -> Result<()> {
+    async fn detach(&self, plugging: &Plugging<'_>, serial: &str, steps: &mut Steps) -> Result<()> {
+        let server_id = plugging.server_id;
         let volume_id = self.ledger.lock().named(server_id, &[serial.to_owned()]).first().copied();
         let name = volume_id.map_or_else(|| format!("disk {serial}"), |id| format!("volume {id}"));
         let detach = async {
-            let outcome = self.hypervisor.detach_disk(server_id, serial).await;
+            // A guest may take its time. One that is to go need not let its disks go first.
+            let outcome = tokio::select! {
+                outcome = self.hypervisor.detach_disk(server_id, serial) => outcome,
+                () = plugging.cancel.cancelled() => Err(overtaken()),
+            };
             outcome.map_err(|error| could_not(&name, "detached", error))
         };
         steps.run(Step::VolumeDetach, name.clone(), detach).await?;
@@ -175,6 +188,26 @@ impl Agent {
         })
     }
 
+    /// Whether a disk that was just opened is still there. Its pool may have been about to move it for a snapshot, and
+    /// not have seen yet that a guest has it; what the guest has open then is the snapshot's.
+    fn is_where_it_was(&self, volume: &Volume, opened: &Attachment) -> Result<bool> {
+        Ok(self.pool(&volume.at.pool)?.attachment(&volume.at.name) == *opened)
+    }
+
+    /// For a guest that was just started: see [`Agent::is_where_it_was`].
+    pub(crate) fn volumes_are_where_they_were(&self, domain: &Domain, started: &DomainSpec) -> Result<()> {
+        for volume in &domain.volumes {
+            let serial = serial(volume.volume_id);
+            let disk = started.disks.iter().find(|disk| disk.serial == serial);
+            if let Some(disk) = disk
+                && !self.is_where_it_was(volume, &disk.attachment)?
+            {
+                return Err(moved());
+            }
+        }
+        Ok(())
+    }
+
     /// A guest that was started has its volumes, as large as they are.
     pub(crate) fn note_started(&self, server_id: Uuid, domain: &Domain) {
         let mut ledger = self.ledger.lock();
@@ -182,6 +215,10 @@ impl Agent {
             ledger.set_size(server_id, &serial(volume.volume_id), Some(volume.size_bytes));
         }
     }
+}
+
+fn moved() -> Error {
+    Error::new(Kind::Busy, "A snapshot was taken of it at this moment.")
 }
 
 fn naming(volume_id: Uuid, what: &str, error: Error) -> Error {
