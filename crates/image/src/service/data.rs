@@ -232,6 +232,7 @@ impl Images {
         match completed {
             Ok(true) => {
                 self.tell(upload, &content, now);
+                self.twins.nudge();
                 Ok(())
             }
             Ok(false) => {

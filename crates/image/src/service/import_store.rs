@@ -169,6 +169,7 @@ impl Images {
             Ok(true)
         })?;
         if done {
+            self.twins.nudge();
             return Ok(());
         }
         // Another has taken over. If nobody has the disk, it is garbage.

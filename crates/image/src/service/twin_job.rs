@@ -204,7 +204,8 @@ impl Images {
             }
             twins::set_virtual_size(tx, twin.image, made.virtual_size).await?;
             match &data {
-                Some(data) if record.places.len() == 1 => {
+                // An import under way copies the original, and tells its checksums.
+                Some(data) if record.places.len() == 1 && record.claim.is_none() => {
                     twins::replace(tx, twin, &made.original, &place, data, now, drop_at).await?;
                 }
                 _ => {}

@@ -150,7 +150,7 @@ impl Images {
     async fn want(&self, stores: &[&str], only: Option<ImageId>) -> Result<usize> {
         let formats = ImageFormat::ALL.map(ImageFormat::name);
         let missing =
-            read!(self.db, "look for missing twins", |tx| { twins::missing(tx, stores, &formats, only, BATCH).await })?;
+            read!(self.db, "look for missing twins", |tx| twins::missing(tx, stores, &formats, only, BATCH).await)?;
         let now = self.clock.now();
         for (image, store) in &missing {
             tx!(self.db, "want twin", |tx| {

@@ -16,15 +16,20 @@ use crate::cloud::{Cloud, eventually, file, image, noise};
 const KIB: usize = 1 << 10;
 
 /// The image service's name of a format, and QEMU's with its options.
-const KINDS: [(&str, &[&str]); 8] = [
+const KINDS: [(&str, &[&str]); 13] = [
     ("qcow2", &["qcow2"]),
+    ("qcow2", &["qcow2", "-o", "compat=0.10"]),
+    ("qcow2", &["qcow2", "-o", "extended_l2=on"]),
     ("qcow2", &["qcow2", "-c"]),
     ("qcow2", &["qcow2", "-c", "-o", "compression_type=zstd"]),
     ("vmdk", &["vmdk"]),
     ("vmdk", &["vmdk", "-o", "subformat=streamOptimized"]),
     ("vdi", &["vdi"]),
+    ("vdi", &["vdi", "-o", "static=on"]),
     ("vhd", &["vpc", "-o", "force_size=on"]),
+    ("vhd", &["vpc", "-o", "subformat=fixed,force_size=on"]),
     ("vhdx", &["vhdx"]),
+    ("vhdx", &["vhdx", "-o", "subformat=fixed"]),
 ];
 
 /// Two MiB with noise, text and holes.
@@ -253,7 +258,7 @@ async fn images_that_cannot_be_converted_say_why() {
 
 #[tokio::test]
 async fn what_may_pass_is_tried_again() {
-    for operation in [Operation::Create, Operation::Write, Operation::Snapshot] {
+    for operation in [Operation::Create, Operation::Patch, Operation::Snapshot] {
         let cloud = Cloud::new().await;
         let id = uploaded(&cloud, "qcow2", &qcow2()).await;
         cloud.world.fail_next(operation, 1, umbel_core::Kind::Unavailable);
@@ -289,7 +294,7 @@ fn killed_at(cloud: &Cloud, at: Operation) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_maker_killed_at_any_step_is_followed_by_another() {
-    for at in [Operation::Create, Operation::Write, Operation::Snapshot] {
+    for at in [Operation::Create, Operation::Patch, Operation::Snapshot] {
         for engine in Engine::ALL {
             let cloud = Cloud::on(engine).await;
             let id = uploaded(&cloud, "qcow2", &qcow2()).await;
@@ -314,7 +319,7 @@ async fn the_only_process_need_not_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deletion_takes_the_twin_at_any_step() {
-    for at in [Operation::Create, Operation::Write, Operation::Snapshot] {
+    for at in [Operation::Create, Operation::Patch, Operation::Snapshot] {
         // Its maker is dead.
         let cloud = Cloud::new().await;
         let token = cloud.member("p");
@@ -350,6 +355,38 @@ async fn deletion_takes_the_twin_at_any_step() {
         eventually("nothing is left", async || cloud.disks().await.is_empty()).await;
         cloud.create(&token, json!({"id": id})).await;
     }
+}
+
+#[tokio::test]
+async fn a_twin_is_no_other_images_data() {
+    let cloud = Cloud::new().await;
+    let id = uploaded(&cloud, "qcow2", &qcow2()).await;
+    assert_eq!(cloud.images.make_twins().await, 1);
+    let thief = cloud.queued(&cloud.member("p"), "raw").await;
+    let url = cloud.pool.location(&format!("{id}.raw"), SNAPSHOT).to_string();
+    let path = format!("{}/locations", image(&thief));
+    cloud.call(&cloud.service(), "POST", &path, json!({"url": url})).await.refused(409, "Another image");
+    assert_eq!(cloud.show(&thief).await["status"], "queued");
+}
+
+/// Data in one of two stores are deleted: the twin there goes, the other stays.
+#[tokio::test]
+async fn a_twin_leaves_a_store_with_its_image() {
+    let cloud = Cloud::new().await;
+    let token = cloud.admin();
+    let id = uploaded(&cloud, "qcow2", &qcow2()).await;
+    let copy = json!({"method": {"name": "copy-image"}, "stores": ["slow"]});
+    cloud.import(&token, &id, copy).await.expect(202);
+    cloud.work().await;
+    assert_eq!(cloud.images.make_twins().await, 2);
+    assert_eq!(cloud.disks().await.len(), 4);
+    assert_eq!(twin_of(&cloud, &id).await, "fast: ready, slow: ready");
+    cloud.delete(&token, &format!("/image/v2/stores/fast/{id}")).await.expect(204);
+    cloud.work().await;
+    assert_eq!(cloud.images.make_twins().await, 1);
+    assert_eq!(locations(&cloud, &id, "").await, both(&id, "qcow2"));
+    assert!(content(&*cloud.second, &format!("{id}.raw")).await == disk());
+    eventually("the other store is empty", async || cloud.pool.list().await.unwrap().is_empty()).await;
 }
 
 /// Clones of the twin do not hinder, and live on.
