@@ -18,6 +18,10 @@ pub struct Config {
     /// Limits of projects that have none of their own, by resource (`instances`, `cores`, `ram`); -1 for none. What is
     /// not named has upstream's default.
     pub quota: BTreeMap<String, i64>,
+    /// Disks of all kinds that a server may have, its root disk among them.
+    pub max_disk_devices: usize,
+    /// Disks in pools that a request for a server may name.
+    pub max_local_block_devices: usize,
     /// A zone for servers whose request names none; none means any.
     pub default_schedule_zone: Option<String>,
     /// Every server gets a config drive, asked for or not: its only source of keys and hostname while there is no
@@ -33,6 +37,8 @@ impl Default for Config {
             agent_deadline_ms: 10_000,
             service_down_seconds: 60,
             quota: BTreeMap::new(),
+            max_disk_devices: 26,
+            max_local_block_devices: 3,
             default_schedule_zone: None,
             force_config_drive: false,
         }

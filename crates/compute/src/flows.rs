@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use umbel_core::{Result, Timestamp};
+use umbel_db::Tx;
 
-use crate::model::ServerId;
+use crate::Cell;
+use crate::model::{BlockDeviceId, ServerId};
 
 /// Kind of the flow that finds a new server its cell and host and brings it up. Its row is in `Db<Api>`, its id the
 /// server's.
@@ -16,9 +19,70 @@ pub const SERVER_CREATE_FIRST: &str = "choose_cell";
 /// How long a create may take in all, as the flow's row is written.
 pub const SERVER_CREATE_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
-/// What the flow starts from; everything else about the server is in its build request. The flow's own state has this
-/// member and defaults for its others.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What the flow starts from; everything else about the server is in its build request. The flow's own state has these
+/// members and defaults for its others. Not `Debug`: it holds the token.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct ServerCreate {
     pub server_id: ServerId,
+    /// The caller's, where volumes are to be made with it: they are the caller's project's, and count for its quota. It
+    /// goes with the flow's row.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// For flows whose end nobody can do without: what they would leave behind is an orphan.
+pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Kind of the flow that lets volumes go which were reserved for a server that was never written: its request was
+/// refused, or died. Its row is in `Db<Api>`, its id the server's.
+pub const SERVER_RESERVE: &str = "server_reserve";
+pub const SERVER_RESERVE_FIRST: &str = "watch";
+
+/// For how long a request may be between its first reservation and its server.
+pub const RESERVING: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerReserve {
+    pub server_id: ServerId,
+}
+
+/// Kind of the flow that lets go of all volumes of a server that is on no host any more, and then ends the server. Its
+/// row is in `Db<Cell>`, its id the server's.
+pub const SERVER_RELEASE: &str = "server_release";
+pub const SERVER_RELEASE_FIRST: &str = "release";
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerRelease {
+    pub server_id: ServerId,
+}
+
+/// Has the volumes of a server that is on no host let go, and then the server ended.
+pub async fn release_volumes(tx: &mut Tx<Cell>, server_id: ServerId, request_id: &str, now: Timestamp) -> Result<()> {
+    let flow = umbel_workflow::NewFlow {
+        id: &server_id.to_string(),
+        kind: SERVER_RELEASE,
+        first_step: SERVER_RELEASE_FIRST,
+        state: &ServerRelease { server_id },
+        request_id,
+        now,
+        deadline: now.plus(FOREVER),
+    };
+    umbel_workflow::enqueue(tx, flow).await
+}
+
+/// Kinds of the flows that bring a volume to a server that is there, and take it away. Their rows are in `Db<Cell>`, their
+/// ids those of the block devices.
+pub const VOLUME_ATTACH: &str = "volume_attach";
+pub const VOLUME_ATTACH_FIRST: &str = "reserve";
+pub const VOLUME_DETACH: &str = "volume_detach";
+pub const VOLUME_DETACH_FIRST: &str = "begin";
+
+/// How long an attach or a detach may take before it is taken back.
+pub const VOLUME_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+/// What both start from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VolumeChange {
+    pub server_id: ServerId,
+    pub device: BlockDeviceId,
 }

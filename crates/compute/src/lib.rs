@@ -15,9 +15,10 @@ pub mod model;
 mod schema;
 mod service;
 pub mod store;
+pub mod testing;
 
 pub use api::service;
 pub use cells::{CellHandle, CellId, Cells};
 pub use config::Config;
 pub use schema::{Api, Cell};
-pub use service::{Compute, ComputeParts, ImageCatalog, Nudge, bootstrap};
+pub use service::{Compute, ComputeParts, ImageCatalog, MADE_FOR, Nudge, VolumeCatalog, Who, bootstrap};

@@ -22,6 +22,7 @@ impl Schema for Cell {
         Migration { version: 1, name: "placement", statements: umbel_placement::TABLES },
         Migration { version: 2, name: "servers", statements: SERVERS },
         Migration { version: 3, name: "workflows", statements: WORKFLOWS },
+        Migration { version: 4, name: "block_devices", statements: BLOCK_DEVICES },
     ];
 }
 
@@ -61,6 +62,15 @@ const CATALOG: &[&str] = &[
      resource VARCHAR(64) NOT NULL, hard_limit BIGINT NOT NULL, PRIMARY KEY (project_id, user_id, resource))",
     "CREATE TABLE IF NOT EXISTS quota_classes (class VARCHAR(255) NOT NULL, resource VARCHAR(64) NOT NULL, \
      hard_limit BIGINT NOT NULL, PRIMARY KEY (class, resource))",
+];
+
+/// Derived from the volumes in the servers' states, for those who come from the volume. `attachment_id` is empty until the
+/// volume is reserved.
+const BLOCK_DEVICES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS block_devices (id VARCHAR(36) PRIMARY KEY, server_id VARCHAR(36) NOT NULL, \
+     volume_id VARCHAR(36) NOT NULL, attachment_id VARCHAR(64) NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS block_devices_server ON block_devices (server_id)",
+    "CREATE INDEX IF NOT EXISTS block_devices_volume ON block_devices (volume_id)",
 ];
 
 /// `spec` and `state` are the truth; the other columns of `servers`, `server_metadata` and `server_tags` are derived

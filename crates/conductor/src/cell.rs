@@ -1,19 +1,23 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use umbel_bus::{Desired, HostReport, Observed, ToAgents, ToConductor};
 use umbel_compute::model::{Life, Server, ServerId, Want};
 use umbel_compute::store::disks::{self, DiskRow};
 use umbel_compute::store::servers;
-use umbel_compute::{Cell, CellHandle, CellId};
+use umbel_compute::{Cell, CellHandle, CellId, VolumeCatalog};
 use umbel_core::{Clock, Error, Result, Rng, Timestamp};
 use umbel_db::{Tx, read};
+use umbel_workflow::{Nudge, Runner};
 use uuid::Uuid;
 
 use crate::ConductorConfig;
+use crate::attach::VolumeAttach;
+use crate::detach::VolumeDetach;
 use crate::documents;
 use crate::hosts::HostsSeen;
 use crate::observe::Told;
+use crate::release::ServerRelease;
 use crate::view::{Looking, View};
 use crate::watch::Watchers;
 
@@ -31,28 +35,52 @@ pub struct CellConductor {
     pub(crate) watchers: Watchers,
     pub(crate) hosts: HostsSeen,
     pub(crate) told: Told,
+    pub(crate) volumes: Arc<dyn VolumeCatalog>,
+    /// Of the runner of this cell's flows, once there is one.
+    flows: OnceLock<Nudge>,
 }
 
 impl CellConductor {
     pub(crate) fn new(
         cell: Arc<CellHandle>,
         agents: Arc<dyn ToAgents>,
+        volumes: Arc<dyn VolumeCatalog>,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         config: Arc<ConductorConfig>,
     ) -> Self {
         let (view, watchers, hosts, told) =
             (View::default(), Watchers::default(), HostsSeen::default(), Told::default());
-        CellConductor { cell, agents, clock, rng, config, view, watchers, hosts, told }
+        let flows = OnceLock::new();
+        CellConductor { cell, agents, clock, rng, config, view, watchers, hosts, told, volumes, flows }
     }
 
     pub fn id(&self) -> CellId {
         self.cell.id
     }
 
+    /// A runner of this cell's flows, to be made once.
+    pub(crate) fn runner(self: &Arc<Self>, config: &ConductorConfig) -> Arc<Runner<Cell>> {
+        let runner = Runner::new(self.cell.db.clone(), self.clock.clone(), &*self.rng, config.runner.clone())
+            .with(VolumeAttach(self.clone()))
+            .with(VolumeDetach(self.clone()))
+            .with(ServerRelease(self.clone()));
+        // A second runner beside the first would be found by its sweep only.
+        let _ = self.flows.set(runner.nudge());
+        Arc::new(runner)
+    }
+
+    /// A flow was written to this cell.
+    pub(crate) fn nudge_flows(&self) {
+        if let Some(nudge) = self.flows.get() {
+            nudge.now();
+        }
+    }
+
     /// What is wanted of a server has changed: acts on it now rather than at the next sweep. To be called after the
     /// transaction that changed it; nothing is lost if it is not.
     pub async fn changed(&self, id: ServerId) -> Result<()> {
+        self.nudge_flows();
         let found = read!(self.cell.db, "look at a server", |tx| {
             Ok(match one(tx, id).await? {
                 Some(server) => Some((disks::of_server(tx, id).await?, server)),

@@ -2,17 +2,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use umbel_bus::ToAgents;
+use umbel_bus::{Desired, Task, TaskReply, ToAgents};
 use umbel_compute::model::ServerId;
-use umbel_compute::{Api, CellId, Cells};
+use umbel_compute::{Api, Cell, CellId, Cells, VolumeCatalog};
 use umbel_core::{Clock, Error, Result, Rng, Timestamp};
 use umbel_db::Db;
 use umbel_workflow::{Nudge, Runner};
 
 use crate::create::ServerCreate;
+use crate::reserve::ServerReserve;
 use crate::view::Placement;
 use crate::{CellConductor, ConductorConfig};
 
@@ -23,6 +25,8 @@ const CHOICE: Duration = Duration::from_secs(60);
 pub struct Conductor {
     pub(crate) parts: Arc<Parts>,
     runner: Arc<Runner<Api>>,
+    /// Of the cells that this process serves, `cell0` among them.
+    cell_runners: Vec<Arc<Runner<Cell>>>,
 }
 
 /// What flows and reconcilers share.
@@ -33,7 +37,10 @@ pub(crate) struct Parts {
     pub rng: Arc<dyn Rng>,
     pub config: Arc<ConductorConfig>,
     started: Timestamp,
+    pub volumes: Arc<dyn VolumeCatalog>,
     conductors: RwLock<HashMap<CellId, Arc<CellConductor>>>,
+    /// Of servers that found no host: only their volumes are left to care for.
+    zero: Arc<CellConductor>,
     /// From the choice of a cell to the claim in it: the host, and when the choice began.
     pub chosen: Mutex<HashMap<ServerId, (Placement, Timestamp)>>,
 }
@@ -45,10 +52,13 @@ impl Conductor {
         api: Db<Api>,
         cells: Arc<Cells>,
         agents: Vec<(CellId, Arc<dyn ToAgents>)>,
+        volumes: Arc<dyn VolumeCatalog>,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
+        let (zero, nobody) = (cells.zero().clone(), Arc::new(NoAgents));
+        let zero = CellConductor::new(zero, nobody, volumes.clone(), clock.clone(), rng.clone(), config.clone());
         let parts = Arc::new(Parts {
             api: api.clone(),
             cells,
@@ -56,14 +66,21 @@ impl Conductor {
             rng: rng.clone(),
             config: config.clone(),
             started: clock.now(),
+            volumes,
             conductors: RwLock::default(),
+            zero: Arc::new(zero),
             chosen: Mutex::default(),
         });
         for (id, agents) in agents {
             parts.add(id, agents)?;
         }
-        let runner = Runner::new(api, clock, &*rng, config.runner.clone()).with(ServerCreate(parts.clone()));
-        Ok(Arc::new(Conductor { parts, runner: Arc::new(runner) }))
+        let runner = Runner::new(api, clock, &*rng, config.runner.clone())
+            .with(ServerCreate(parts.clone()))
+            .with(ServerReserve(parts.clone()));
+        let mut served = parts.cells_with_hosts();
+        served.push(parts.zero.clone());
+        let cell_runners = served.iter().map(|cell| cell.runner(&config)).collect();
+        Ok(Arc::new(Conductor { parts, runner: Arc::new(runner), cell_runners }))
     }
 
     /// The conductor of a cell; also what agents of that cell report to.
@@ -78,6 +95,9 @@ impl Conductor {
 
     /// Goes on at once with what an earlier process left. Only where no other process runs flows on this database.
     pub async fn take_over(&self) -> Result<()> {
+        for runner in &self.cell_runners {
+            runner.take_over().await?;
+        }
         self.runner.take_over().await
     }
 
@@ -87,6 +107,9 @@ impl Conductor {
         for cell in self.parts.cells_with_hosts() {
             tasks.spawn(cell.run(stop.clone()));
         }
+        for runner in &self.cell_runners {
+            tasks.spawn(runner.clone().run(stop.clone()));
+        }
         tasks.spawn(self.clone().reconcile(stop.clone()));
         self.runner.clone().run(stop).await;
         while tasks.join_next().await.is_some() {}
@@ -94,7 +117,11 @@ impl Conductor {
 
     /// Runs flows until none is left or the crash switch of the configuration fires. For tests.
     pub async fn run_until_idle(&self, limit: Duration) -> Result<()> {
-        self.runner.run_until_idle(limit).await
+        self.runner.run_until_idle(limit).await?;
+        for runner in &self.cell_runners {
+            runner.run_until_idle(limit).await?;
+        }
+        Ok(())
     }
 
     async fn reconcile(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
@@ -128,13 +155,17 @@ impl umbel_compute::Nudge for Conductor {
 impl Parts {
     fn add(&self, id: CellId, agents: Arc<dyn ToAgents>) -> Result<()> {
         let cell = self.cells.get(id).ok_or_else(|| Error::internal(format!("cell {id} is not open")))?;
-        let conductor = CellConductor::new(cell, agents, self.clock.clone(), self.rng.clone(), self.config.clone());
+        let (volumes, clock, rng) = (self.volumes.clone(), self.clock.clone(), self.rng.clone());
+        let conductor = CellConductor::new(cell, agents, volumes, clock, rng, self.config.clone());
         self.conductors.write().insert(id, Arc::new(conductor));
         Ok(())
     }
 
     /// `Unavailable` if this process does not serve the cell: its flows wait for one that does.
     pub fn cell(&self, id: CellId) -> Result<Arc<CellConductor>> {
+        if id == Cells::ZERO {
+            return Ok(self.zero.clone());
+        }
         let conductor = self.conductors.read().get(&id).cloned();
         conductor.ok_or_else(|| Error::unavailable("The cell is not served here.").because(format!("cell {id}")))
     }
@@ -168,6 +199,28 @@ impl CellConductor {
             }
         }
     }
+}
+
+/// Of `cell0`, which has no hosts.
+struct NoAgents;
+
+#[async_trait]
+impl ToAgents for NoAgents {
+    async fn desire(&self, host: &str, _: Desired) -> Result<()> {
+        Err(no_host(host))
+    }
+
+    async fn task(&self, host: &str, _: Task, _: Duration) -> Result<TaskReply> {
+        Err(no_host(host))
+    }
+
+    fn connected(&self, _: &str) -> bool {
+        false
+    }
+}
+
+fn no_host(host: &str) -> Error {
+    Error::unavailable(format!("Host '{host}' is not connected.")).because("cell0 has no hosts")
 }
 
 /// False if it is time to stop.

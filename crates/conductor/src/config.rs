@@ -27,6 +27,8 @@ pub struct ConductorConfig {
     pub quiet: Duration,
     /// Between two comparisons of the global map with the cells.
     pub reconcile: Duration,
+    /// How long a deleted server can still be asked for.
+    pub keep_deleted: Duration,
     /// How long a failed attempt waits for its host to clean up before the server is left there in error.
     pub clean_up: Duration,
     pub runner: RunnerConfig,
@@ -63,6 +65,7 @@ impl Default for ConductorConfig {
             sweep: Duration::from_secs(2),
             quiet: Duration::from_secs(3),
             reconcile: Duration::from_secs(300),
+            keep_deleted: Duration::from_secs(30 * 86_400),
             clean_up: Duration::from_secs(60),
             runner: RunnerConfig::default(),
         }

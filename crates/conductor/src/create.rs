@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use umbel_compute::model::{Life, Server, ServerId};
+use umbel_compute::model::{BlockDeviceId, Life, Server, ServerId};
 use umbel_compute::store::server_map::Placed;
 use umbel_compute::store::{build_requests, server_map};
 use umbel_compute::{Api, CellId, Cells, flows};
@@ -44,16 +44,18 @@ const CONFIRM: Duration = Duration::from_secs(5);
 pub enum CreateStep {
     ChooseCell,
     Claim,
+    Volumes,
     Spawn,
 }
 
 impl Step for CreateStep {
-    const ALL: &'static [Self] = &[CreateStep::ChooseCell, CreateStep::Claim, CreateStep::Spawn];
+    const ALL: &'static [Self] = &[CreateStep::ChooseCell, CreateStep::Claim, CreateStep::Volumes, CreateStep::Spawn];
 
     fn name(self) -> &'static str {
         match self {
             CreateStep::ChooseCell => flows::SERVER_CREATE_FIRST,
             CreateStep::Claim => "claim",
+            CreateStep::Volumes => "volumes",
             CreateStep::Spawn => "spawn",
         }
     }
@@ -62,7 +64,13 @@ impl Step for CreateStep {
 /// What compute's API starts the flow with, and what the flow adds.
 #[derive(Serialize, Deserialize)]
 pub struct CreateState {
-    server_id: ServerId,
+    pub(crate) server_id: ServerId,
+    /// The caller's, where volumes are to be made.
+    #[serde(default)]
+    pub(crate) token: Option<String>,
+    /// Block devices whose volumes this flow makes; noted before it makes any.
+    #[serde(default)]
+    pub(crate) making: Option<Vec<BlockDeviceId>>,
     /// The cell that has the server, or is about to.
     #[serde(default)]
     cell: Option<CellId>,
@@ -100,6 +108,7 @@ impl Flow for ServerCreate {
         match step {
             CreateStep::ChooseCell => self.choose_cell(state).await,
             CreateStep::Claim => self.claim(state).await,
+            CreateStep::Volumes => self.volumes(state).await,
             CreateStep::Spawn => self.spawn(state).await,
         }
     }
@@ -111,20 +120,27 @@ impl Flow for ServerCreate {
         match step {
             CreateStep::ChooseCell => Ok(()),
             CreateStep::Claim => cell.release(state.server_id).await,
-            CreateStep::Spawn => match cell.retreat(state.server_id).await? {
+            // Without volumes it did nothing.
+            CreateStep::Volumes if state.making.is_none() => Ok(()),
+            // The step before takes the server off its host too.
+            CreateStep::Spawn if state.making.is_some() => Ok(()),
+            CreateStep::Volumes | CreateStep::Spawn => match cell.retreat(state.server_id).await? {
                 Some(remains) => self.clean_up(&cell, remains).await,
                 None => Ok(()),
             },
         }
     }
 
-    async fn failed(&self, state: &mut CreateState, error: &Error, _run: &Run) -> Result<()> {
+    async fn failed(&self, state: &mut CreateState, error: &Error, run: &Run) -> Result<()> {
         let id = state.server_id;
         // The owner reads what went wrong on the hosts rather than that none is left.
         let message = match state.tried.last() {
             Some(last) => format!("{} Tried: {}.", last.fault, state.tried_hosts().join(", ")),
             None => error.message().to_owned(),
         };
+        if let Some(cell) = self.cell(state)? {
+            self.drop_made(state, &cell, run.attempt).await?;
+        }
         if let Some(cell) = self.cell(state)?
             && cell.fail(id, &message).await?
         {
@@ -140,7 +156,7 @@ impl Flow for ServerCreate {
 
 impl ServerCreate {
     /// The cell that was chosen. Only its absence from this process is an error: then another process must go on.
-    fn cell(&self, state: &CreateState) -> Result<Option<Arc<CellConductor>>> {
+    pub(crate) fn cell(&self, state: &CreateState) -> Result<Option<Arc<CellConductor>>> {
         state.cell.map(|id| self.0.cell(id)).transpose()
     }
 
@@ -220,7 +236,7 @@ impl ServerCreate {
         };
         let placed = tx!(self.0.api, "place", |tx| server_map::place(tx, id, cell.id()).await)?;
         match (claimed, placed) {
-            (Claimed::On(..), Placed::InCell) => Ok(Next::Through(CreateStep::Spawn)),
+            (Claimed::On(..), Placed::InCell) => Ok(Next::Through(CreateStep::Volumes)),
             (Claimed::Unwanted, Placed::InCell) => {
                 cell.delete_homeless(id).await?;
                 Ok(Next::Done)
@@ -236,10 +252,15 @@ impl ServerCreate {
     /// any other.
     async fn abandon(&self, id: ServerId, cell: &CellConductor) -> Result<()> {
         cell.delete(id).await?;
-        self.end_unplaced(id).await.map(drop)
+        // Its volumes are let go there.
+        tx!(self.0.api, "end build request", |tx| build_requests::remove(tx, id).await)
     }
 
+    /// Nothing of it is anywhere but the volumes that were reserved for it.
     async fn end_unplaced(&self, id: ServerId) -> Result<Next<CreateStep>> {
+        if let Some(request) = self.build_request(id).await? {
+            self.let_go(&request.server).await?;
+        }
         tx!(self.0.api, "end build request", |tx| build_requests::remove(tx, id).await)?;
         Ok(Next::Done)
     }

@@ -1,7 +1,7 @@
 //! From a server's rows to the document that its agent gets.
 
-use umbel_bus::{ConfigDrive, Desired, Disk, DiskRef, DiskSource, Domain, ImageSource, Target, Want};
-use umbel_compute::model::{self, Server};
+use umbel_bus::{ConfigDrive, Desired, Disk, DiskRef, DiskSource, Domain, ImageSource, Target, Volume, Want};
+use umbel_compute::model::{self, BlockDevice, Server};
 use umbel_compute::store::disks::DiskRow;
 use umbel_core::{Error, Generation, Result};
 
@@ -66,8 +66,20 @@ fn domain(server: &Server, power: Target, rows: &[DiskRow]) -> Result<Domain> {
         vcpus: flavor.vcpus,
         memory_mib: flavor.memory_mib,
         disks,
-        volumes: Vec::new(),
+        volumes: server.state.volumes.iter().filter_map(volume).collect(),
         config_drive,
+    })
+}
+
+/// None for one that the guest does not get yet, or has no more.
+fn volume(device: &BlockDevice) -> Option<Volume> {
+    let at = device.connection.as_ref().filter(|_| device.is_wanted())?;
+    Some(Volume {
+        volume_id: device.volume_id?,
+        at: DiskRef { pool: at.pool.clone(), name: at.disk.clone() },
+        size_bytes: device.size_bytes,
+        boot_index: device.boot_index,
+        read_only: at.read_only,
     })
 }
 

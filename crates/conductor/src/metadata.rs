@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::json;
 use umbel_bus::{Blob, ConfigFile};
-use umbel_compute::model::Server;
+use umbel_compute::model::{BlockDevice, Server};
 use umbel_core::{Error, Result};
 
 /// The newest, and the oldest with a network document; clients fall back between them.
@@ -26,8 +26,22 @@ struct MetaData<'a> {
     public_keys: Option<serde_json::Map<String, serde_json::Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<Key<'a>>>,
-    devices: [(); 0],
+    /// Until the server is built: who can read it then was told it by the answer to the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_pass: Option<&'a str>,
+    devices: Vec<Device<'a>>,
     dedicated_cpus: [(); 0],
+}
+
+/// A volume whose owner gave it a tag, by what the guest can find it.
+#[derive(Serialize)]
+struct Device<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    bus: &'static str,
+    address: &'static str,
+    serial: String,
+    tags: [&'a str; 1],
 }
 
 #[derive(Serialize)]
@@ -71,9 +85,16 @@ fn meta_data(server: &Server) -> MetaData<'_> {
         meta: &state.metadata,
         public_keys: key.map(|key| [(key.name.clone(), key.public_key.as_str().into())].into_iter().collect()),
         keys: key.map(|key| vec![Key { name: &key.name, kind: &key.kind, data: &key.public_key }]),
-        devices: [],
+        admin_pass: state.admin_pass.as_deref(),
+        devices: state.volumes.iter().filter_map(device).collect(),
         dedicated_cpus: [],
     }
+}
+
+fn device(volume: &BlockDevice) -> Option<Device<'_>> {
+    let tag = volume.tag.as_deref()?;
+    let serial = volume.volume_id?.to_string().chars().take(20).collect();
+    Some(Device { kind: "disk", bus: "virtio", address: "", serial, tags: [tag] })
 }
 
 fn user_data(server: &Server) -> Result<Option<Vec<u8>>> {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use umbel_bus::{Desired, DiskRef, Observed};
+use umbel_bus::{Desired, DiskRef, Observed, Step};
 use umbel_compute::Cell;
+use umbel_compute::flows;
 use umbel_compute::model::{self, Fault, Life, Server, ServerId, Want, observe};
 use umbel_compute::store::actions::{self, EventRow};
 use umbel_compute::store::disks::{self, DiskRow};
-use umbel_compute::store::servers;
+use umbel_compute::store::{block_devices, servers};
 use umbel_core::{Id, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
 use uuid::Uuid;
@@ -84,6 +85,7 @@ impl CellConductor {
             Outcome::Changed(server) => Some(server),
             Outcome::Deleted(server, disks) => {
                 self.count_out(host, &server, &disks);
+                self.nudge_flows();
                 Some(server)
             }
         };
@@ -173,6 +175,7 @@ impl CellConductor {
             Ok(Some(server))
         })?;
         if let Some(server) = ended {
+            self.nudge_flows();
             self.watchers.tell(id.uuid(), |news| news.server = Some(Arc::new(server)));
         }
         Ok(())
@@ -216,10 +219,23 @@ async fn apply(tx: &mut Tx<Cell>, id: ServerId, host: &str, observed: &Observed,
     Ok(Outcome::Changed(server))
 }
 
-/// Nothing of the server is left: its claim, its disks' rows and what hangs on it go with it, in one transaction.
+/// Nothing of the server is left on a host: its claim and its disks' rows go, in one transaction. The server goes with
+/// them, unless it has volumes: those are let go first, by a flow.
 pub(crate) async fn end(tx: &mut Tx<Cell>, server: &mut Server, now: Timestamp) -> Result<()> {
     umbel_placement::release(tx, Id::from_uuid(server.id.uuid())).await?;
     disks::remove_all(tx, server.id).await?;
+    if server.state.volumes.is_empty() {
+        return end_row(tx, server, now).await;
+    }
+    server.state = model::vacated(server, now);
+    servers::update(tx, server).await?;
+    let request_id = server.state.action.as_ref().unwrap_or(&server.spec.request_id);
+    flows::release_volumes(tx, server.id, request_id, now).await
+}
+
+/// The server is deleted, and what hangs on its row goes.
+pub(crate) async fn end_row(tx: &mut Tx<Cell>, server: &mut Server, now: Timestamp) -> Result<()> {
+    block_devices::clear(tx, server.id).await?;
     if let Some(request_id) = &server.state.action {
         actions::finish(tx, server.id, request_id, false, now).await?;
     }
@@ -232,12 +248,18 @@ pub(crate) async fn end(tx: &mut Tx<Cell>, server: &mut Server, now: Timestamp) 
     Ok(())
 }
 
-/// The steps that led to the generation belong to the action that asked for it.
+/// The steps that led to the generation belong to the action that asked for it: those of volumes to the change of
+/// volumes, where one is under way.
 async fn events(tx: &mut Tx<Cell>, server: &Server, host: &str, observed: &Observed, now: Timestamp) -> Result<()> {
-    let Some(request_id) = &server.state.action else {
-        return Ok(());
-    };
+    let (action, of_volumes) = (server.state.action.as_ref(), server.state.volume_action.as_ref());
     for step in &observed.steps {
+        let asked = match step.step {
+            Step::VolumeAttach | Step::VolumeDetach | Step::VolumeExtend => of_volumes.or(action),
+            _ => action.or(of_volumes),
+        };
+        let Some(request_id) = asked else {
+            continue;
+        };
         let event = EventRow {
             server_id: server.id,
             request_id: request_id.clone(),

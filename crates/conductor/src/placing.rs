@@ -9,7 +9,7 @@ use std::sync::Arc;
 use umbel_bus::DiskRef;
 use umbel_compute::Cell;
 use umbel_compute::model::{
-    Action, DiskPlan, Fault, HostRef, Life, Server, ServerId, Task, Want, failed, place, transition,
+    Action, DiskPlan, Fault, HostRef, Life, Server, ServerId, Want, failed, leave, place, transition,
 };
 use umbel_compute::store::actions::{self, ActionRow, EventRow};
 use umbel_compute::store::disks::{self, DiskRow};
@@ -167,11 +167,7 @@ impl CellConductor {
                 return Ok(None);
             }
             if on_host {
-                let state = &mut server.state;
-                (state.host, state.task) = (None, Some(Task::Scheduling));
-                state.generation = state.generation.next();
-                state.observed_generation = state.generation;
-                state.updated_at = now;
+                server.state = leave(&server, now);
                 servers::update(tx, &mut server).await?;
             }
             let held = umbel_placement::held(tx, Id::from_uuid(id.uuid())).await?;
@@ -213,6 +209,7 @@ impl CellConductor {
             if let Some(host) = host {
                 self.count_out(&host.name, &server, &disks);
             }
+            self.nudge_flows();
             self.watchers.tell(id.uuid(), |news| news.server = Some(Arc::new(server)));
         }
         Ok(())

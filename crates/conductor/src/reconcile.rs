@@ -26,6 +26,10 @@ impl Conductor {
         self.parts.restart_lost_builds().await?;
         for cell in self.parts.cells.all() {
             self.parts.mend_map(cell.id).await?;
+            let purged = self.parts.purge(&cell).await?;
+            if purged > 0 {
+                tracing::info!(cell = cell.name, purged, "servers deleted long ago are forgotten");
+            }
         }
         self.nudge().now();
         Ok(())
@@ -93,7 +97,7 @@ impl Parts {
             id: &text,
             kind: flows::SERVER_CREATE,
             first_step: flows::SERVER_CREATE_FIRST,
-            state: &flows::ServerCreate { server_id: id },
+            state: &flows::ServerCreate { server_id: id, token: None },
             request_id: &request.server.spec.request_id,
             now,
             deadline: now.plus(flows::SERVER_CREATE_DEADLINE),

@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod empty;
 pub mod extensions;
+pub mod external_events;
 pub mod flavors;
 pub mod gone;
 pub mod hypervisors;
@@ -22,6 +23,8 @@ pub mod servers;
 pub mod services;
 pub mod tags;
 pub mod versions;
+pub mod volume_attachments;
+pub mod volume_proxy;
 pub mod zones;
 
 pub use links::{Links, NextLink};

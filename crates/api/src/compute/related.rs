@@ -1,5 +1,5 @@
-//! What hangs on a server and belongs to other services: addresses, interfaces, security groups, volumes. Empty until
-//! those services are there.
+//! What hangs on a server and belongs to the network service: addresses, interfaces, security groups. Empty until it is
+//! there.
 
 use std::collections::BTreeMap;
 
@@ -24,12 +24,6 @@ pub static SECURITY_GROUPS: Route = Route::new(
     "os_compute_api:os-security-groups:list",
     Rule::Reader,
 );
-pub static VOLUMES: Route = Route::new(
-    Method::Get,
-    "/v2.1/servers/{server_id}/os-volume_attachments",
-    "os_compute_api:os-volumes-attachments:index",
-    Rule::Reader,
-);
 pub static DIAGNOSTICS: Route = Route::new(
     Method::Get,
     "/v2.1/servers/{server_id}/diagnostics",
@@ -51,12 +45,6 @@ pub struct Interfaces {
 #[derive(Default, Serialize)]
 pub struct SecurityGroups {
     pub security_groups: Vec<Value>,
-}
-
-#[derive(Default, Serialize)]
-pub struct Volumes {
-    #[serde(rename = "volumeAttachments")]
-    pub volume_attachments: Vec<Value>,
 }
 
 /// From 2.48; what is not measured is null.

@@ -115,6 +115,15 @@ pub struct BlockDevice {
     pub volume_type: Option<String>,
     #[serde(default)]
     pub tag: Option<String>,
+    // Of the first version; taken and not heeded, as upstream does.
+    #[serde(default)]
+    pub virtual_name: Option<Value>,
+    #[serde(default)]
+    pub volume_id: Option<Value>,
+    #[serde(default)]
+    pub snapshot_id: Option<Value>,
+    #[serde(default)]
+    pub image_id: Option<Value>,
 }
 
 impl NewServer {

@@ -1,6 +1,8 @@
 //! HTTP on one side, the rules on the other: a handler reads the request, calls the service, writes the answer.
 
 mod actions;
+mod block_devices;
+mod external_events;
 mod flavor_access;
 mod flavor_specs;
 mod flavors;
@@ -21,6 +23,8 @@ mod servers;
 mod services;
 mod tags;
 mod versions;
+mod volume_attachments;
+mod volume_proxy;
 mod zones;
 
 use std::sync::Arc;
@@ -52,6 +56,9 @@ pub fn service(state: Arc<Compute>) -> Service {
         services::mount,
         hypervisors::mount,
         networks::mount,
+        volume_attachments::mount,
+        volume_proxy::mount,
+        external_events::mount,
         misc::mount,
     ] {
         routes = mount(routes);

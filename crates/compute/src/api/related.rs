@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use umbel_api::compute::related::{
     Addresses, DIAGNOSTICS, Diagnostics, INTERFACES, IPS, IPS_OF, Interfaces, MemoryDetails, SECURITY_GROUPS,
-    SecurityGroups, VOLUMES, Volumes,
+    SecurityGroups,
 };
 use umbel_core::{Error, Result};
 use umbel_http::{Reply, Req, Routes};
@@ -17,7 +17,6 @@ pub(super) fn mount(routes: Routes<Compute>) -> Routes<Compute> {
         .on(&IPS_OF, ips_of)
         .on(&INTERFACES, interfaces)
         .on(&SECURITY_GROUPS, security_groups)
-        .on(&VOLUMES, volumes)
         .on(&DIAGNOSTICS, diagnostics)
 }
 
@@ -39,11 +38,6 @@ async fn interfaces(state: Arc<Compute>, req: Req) -> Result<Reply> {
 async fn security_groups(state: Arc<Compute>, req: Req) -> Result<Reply> {
     state.server_of(&req.ctx, server_id(&req)?).await?;
     Ok(Reply::json(200, &SecurityGroups::default()))
-}
-
-async fn volumes(state: Arc<Compute>, req: Req) -> Result<Reply> {
-    state.server_of(&req.ctx, server_id(&req)?).await?;
-    Ok(Reply::json(200, &Volumes::default()))
 }
 
 async fn diagnostics(state: Arc<Compute>, req: Req) -> Result<Reply> {
@@ -70,7 +64,7 @@ async fn diagnostics(state: Arc<Compute>, req: Req) -> Result<Reply> {
         config_drive: server.spec.config_drive,
         num_cpus: server.spec.flavor.vcpus,
         num_nics: 0,
-        num_disks: u32::try_from(server.spec.disks.len()).unwrap_or(u32::MAX),
+        num_disks: u32::try_from(server.spec.disks.len() + server.state.volumes.len()).unwrap_or(u32::MAX),
         memory_details: MemoryDetails { maximum: Some(server.spec.flavor.memory_mib), used: None },
         cpu_details: Vec::new(),
         nic_details: Vec::new(),

@@ -5,12 +5,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use umbel_api::compute::Links;
-use umbel_api::compute::server_fields::{BlockDevice, CreateRequest, NewServer};
+use umbel_api::compute::server_fields::{CreateRequest, NewServer};
 use umbel_api::compute::servers::{Created, CreatedServer, Reserved, SecurityGroup};
 use umbel_core::{Error, Result};
 use umbel_http::{Reply, Req};
 use uuid::Uuid;
 
+use super::block_devices;
 use super::input::{self, boolean, invalid, need_admin, unexpected, unsigned};
 use super::server_view::disk_config;
 use super::tags::check_tags;
@@ -58,7 +59,7 @@ fn read(req: &Req, request: CreateRequest) -> Result<NewServers> {
     if new.trusted_image_certificates.is_some() {
         return Err(Error::bad_request("Trusted image certificates are not supported."));
     }
-    let image_id = image(&new)?;
+    let devices = block_devices::read(&new, minor)?;
     let (min_count, max_count) = counts(&new)?;
     let (zone, zone_host) = place(req, new.availability_zone.as_deref())?;
     let host = requested_host(req, &new)?.or(zone_host);
@@ -77,7 +78,8 @@ fn read(req: &Req, request: CreateRequest) -> Result<NewServers> {
     }
     check_user_data(new.user_data.as_deref())?;
     Ok(NewServers {
-        image_id,
+        devices,
+        multiattach: minor >= 60,
         flavor_id: flavor(&new.flavor_ref)?,
         networks: networks(new.networks.as_ref(), minor)?,
         security_groups: security_groups(&new)?,
@@ -97,59 +99,6 @@ fn read(req: &Req, request: CreateRequest) -> Result<NewServers> {
         min_count,
         max_count,
     })
-}
-
-/// The image, named once or, as the command line does, twice: by `imageRef` and as the device to boot from.
-fn image(new: &NewServer) -> Result<String> {
-    if new.block_device_mapping.as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(Error::bad_request("Block devices of the first version are not supported."));
-    }
-    let named = match &new.image_ref {
-        None | Some(Value::Null) => "",
-        Some(Value::String(id)) => id.as_str(),
-        Some(other) => return Err(invalid("imageRef", other, "It is not of type 'string'")),
-    };
-    let named = named.rsplit('/').next().unwrap_or(named);
-    if !named.is_empty() && Uuid::try_parse(named).is_err() {
-        return Err(Error::bad_request("Invalid imageRef provided."));
-    }
-    match new.block_device_mapping_v2.as_deref() {
-        None | Some([]) if named.is_empty() => Err(Error::bad_request("Invalid imageRef provided.")),
-        None | Some([]) => Ok(named.to_owned()),
-        Some([device]) => boot_device(device, named),
-        Some(_) => Err(Error::bad_request(
-            "Block Device Mapping is Invalid: more than the boot disk is not supported until there are volumes.",
-        )),
-    }
-}
-
-fn boot_device(device: &BlockDevice, image: &str) -> Result<String> {
-    let bad = |what: &str| Error::bad_request(format!("Block Device Mapping is Invalid: {what}."));
-    let source = device.source_type.as_deref().unwrap_or_default();
-    let destination = device.destination_type.as_deref().unwrap_or("local");
-    match (source, destination) {
-        ("image", "local") => {}
-        ("image", "volume") | ("volume" | "snapshot", _) => {
-            return Err(bad("booting from a volume is not supported until there is a volume service"));
-        }
-        ("blank", _) => return Err(bad("a blank boot disk has nothing to boot from")),
-        _ => return Err(bad(&format!("'{source}' to '{destination}' is no kind of device"))),
-    }
-    let index = match &device.boot_index {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(input::integer("boot_index", value, -1)?),
-    };
-    if index != Some(0) {
-        return Err(bad("Boot sequence for the instance and image/block device mapping combination is not valid"));
-    }
-    let id = device.uuid.as_deref().unwrap_or_default();
-    if Uuid::try_parse(id).is_err() {
-        return Err(bad("the image's uuid is missing"));
-    }
-    if !image.is_empty() && image != id {
-        return Err(bad("the boot disk is made of another image than imageRef names"));
-    }
-    Ok(id.to_owned())
 }
 
 fn flavor(value: &Value) -> Result<String> {

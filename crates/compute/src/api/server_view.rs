@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha224};
 use umbel_api::compute::Links;
-use umbel_api::compute::servers::{Fault, Flavor, Image, Listed, SecurityGroup, Server as Shown, UnknownServer, View};
+use umbel_api::compute::servers::{
+    AttachedVolume, Fault, Flavor, Image, Listed, SecurityGroup, Server as Shown, UnknownServer, View,
+};
 use umbel_core::Timestamp;
 
 use crate::model::{DiskConfig, Server, Status, project};
@@ -26,6 +28,8 @@ pub(super) struct Page<'a> {
 pub(super) struct Prepared {
     id: String,
     host_id: Arc<str>,
+    /// Those that it has or has reserved, and whether they go with it.
+    volumes: Vec<(String, bool)>,
 }
 
 pub(super) fn prepare<'s>(servers: impl Iterator<Item = &'s Server>) -> Vec<Prepared> {
@@ -40,7 +44,8 @@ pub(super) fn prepare<'s>(servers: impl Iterator<Item = &'s Server>) -> Vec<Prep
                     .or_insert_with(|| host_id(&server.spec.project_id, &host.name).into())
                     .clone(),
             };
-            Prepared { id: server.id.to_string(), host_id }
+            let volumes = volumes(server);
+            Prepared { id: server.id.to_string(), host_id, volumes }
         })
         .collect()
 }
@@ -88,7 +93,7 @@ impl<'a> Page<'a> {
             task_state: Some(shown.task_state),
             vm_state: Some(shown.vm_state.name()),
             power_state: Some(shown.power_state),
-            volumes_attached: Some(Vec::new()),
+            volumes_attached: Some(attached(&prepared.volumes)),
             host: admin.then_some(host),
             hypervisor_hostname: admin.then_some(host),
             instance_name: admin.then(|| server.instance_name()),
@@ -163,6 +168,15 @@ pub(super) fn disk_config(config: DiskConfig) -> &'static str {
 fn security_groups(names: &[String]) -> Option<Vec<SecurityGroup<'_>>> {
     let groups = names.iter().map(|name| SecurityGroup { name });
     (!names.is_empty()).then(|| groups.collect())
+}
+
+fn volumes(server: &Server) -> Vec<(String, bool)> {
+    let shown = server.state.volumes.iter().filter(|device| device.attachment_id.is_some());
+    shown.filter_map(|device| Some((device.volume_id?.to_string(), device.delete_on_termination))).collect()
+}
+
+fn attached(volumes: &[(String, bool)]) -> Vec<AttachedVolume<'_>> {
+    volumes.iter().map(|(id, goes)| AttachedVolume { id, delete_on_termination: Some(*goes) }).collect()
 }
 
 /// Details only to administrators where the failure is ours: there may be more in them than the owner should know.

@@ -11,6 +11,7 @@ mod project;
 mod server;
 mod spec;
 mod transition;
+mod volumes;
 
 pub use networks::Networks;
 pub use observe::{Change, Closed, observe};
@@ -20,7 +21,11 @@ pub use spec::{
     BuildRequest, CONFIG_DRIVE_BYTES, DiskConfig, DiskPlan, DiskSource, FlavorSnapshot, ImageSnapshot, KeySnapshot,
     ServerSpec,
 };
-pub use transition::{Action, deleted, failed, place, reset, transition};
+pub use transition::{Action, deleted, failed, leave, place, reset, transition, vacated};
+pub use volumes::{
+    BlockDevice, BlockDeviceId, Connection, Phase, VolumeOrigin, VolumeToMake, connect_all, device_name, edit, extend,
+    may_change_volumes, plug, plug_again, unplug,
+};
 
 pub use umbel_bus::{Power, Restart};
 

@@ -2,6 +2,7 @@ use umbel_bus::Observed;
 use umbel_core::Timestamp;
 
 use super::transition::deleted;
+use super::volumes::settle;
 use super::{Fault, Life, Power, Server, State, Want};
 
 /// What an agent's report makes of a server.
@@ -26,6 +27,8 @@ pub struct Closed {
 ///   (the caller gives back its claim and forgets its disks in the same transaction).
 /// * The generation was given up with a fault: a server that was being built keeps its task and gets the fault, for the
 ///   create flow to try another host; any other is in error.
+/// * Only volumes were asked for or taken away: what came of it is written at the volumes, and whoever waits for them
+///   ends the action; see [`super::volumes`].
 /// * Nothing was asked: the guest was switched off or on from inside or outside. What is wanted follows what is, so
 ///   that nobody undoes it (as upstream's power synchronisation has it for a guest that shut itself down).
 pub fn observe(server: &Server, host: &str, observed: &Observed, now: Timestamp) -> Option<Change> {
@@ -46,6 +49,8 @@ pub fn observe(server: &Server, host: &str, observed: &Observed, now: Timestamp)
         None => Change { state: state.clone(), closed: None },
     };
     if change.state.life != Life::Deleted {
+        let gave_up = observed.fault.as_deref().filter(|_| state.observed_generation < state.generation);
+        settle(&mut change.state, observed, gave_up);
         see(&mut change.state, observed);
         change.state.observed_generation = state.generation;
     }
@@ -58,6 +63,11 @@ pub fn observe(server: &Server, host: &str, observed: &Observed, now: Timestamp)
 
 fn given_up(server: &Server, message: &str, now: Timestamp) -> Change {
     let mut state = server.state.clone();
+    if only_volumes(&state) {
+        state.volume_action = None;
+        return Change { state, closed: None };
+    }
+    state.volume_action = None;
     state.fault = Some(Fault { code: 500, message: message.to_owned(), details: None, created: now });
     if state.life == Life::Building && state.want != Want::Absent {
         return Change { state, closed: None };
@@ -72,7 +82,12 @@ fn given_up(server: &Server, message: &str, now: Timestamp) -> Change {
 
 fn reached(server: &Server, now: Timestamp) -> Change {
     let mut state = server.state.clone();
+    if only_volumes(&state) {
+        state.volume_action = None;
+        return Change { state, closed: None };
+    }
     let closed = closed(&state, None);
+    state.volume_action = None;
     state.life = Life::Built;
     state.launched_at = state.launched_at.or(Some(now));
     state.task = None;
@@ -81,6 +96,11 @@ fn reached(server: &Server, now: Timestamp) -> Change {
     state.fault = None;
     state.admin_pass = None;
     Change { state, closed }
+}
+
+/// Whether the generation differs from one that was reached in volumes only.
+fn only_volumes(state: &State) -> bool {
+    state.volume_action.is_some() && state.task.is_none() && state.want != Want::Absent
 }
 
 fn see(state: &mut State, observed: &Observed) {

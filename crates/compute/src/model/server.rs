@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use umbel_core::{Error, Generation, Id, Result, Timestamp};
 use umbel_placement::HostId;
 
-use super::{Power, Restart, ServerSpec};
+use super::{BlockDevice, Power, Restart, ServerSpec};
 
 pub type ServerId = Id<Server>;
 
@@ -46,6 +46,13 @@ pub struct State {
     pub action: Option<String>,
     pub fault: Option<Fault>,
     pub locked: Option<Lock>,
+    /// In the order in which they came to the server.
+    #[serde(default)]
+    pub volumes: Vec<BlockDevice>,
+    /// Request id of the change of volumes that led to `generation`. While only that is under way, a fault of the agent
+    /// is the volume's and not the server's.
+    #[serde(default)]
+    pub volume_action: Option<String>,
     /// For the config drive; forgotten once the server is built.
     #[serde(default)]
     pub admin_pass: Option<String>,
@@ -162,6 +169,8 @@ impl Server {
             action: Some(spec.request_id.clone()),
             fault: None,
             locked: None,
+            volumes: Vec::new(),
+            volume_action: None,
             admin_pass: None,
             updated_at: spec.created_at,
             launched_at: None,

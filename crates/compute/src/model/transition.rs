@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use umbel_core::{Error, Result, Timestamp};
 
 use super::project::vm_state;
+use super::volumes::disconnect_all;
 use super::{Fault, HostRef, Life, Restart, Server, State, Task, VmState, Want};
 
 /// What a user asks of a server that is there.
@@ -106,15 +107,43 @@ pub fn transition(server: &Server, action: Action, request_id: &str, now: Timest
     Ok(state)
 }
 
-/// A host was chosen and the room on it claimed: the first generation for that host.
+/// A host was chosen and the room on it claimed: the first generation for that host. A server with volumes gets it when
+/// they are connected ([`super::connect_all`]); until then the host has nothing to do for it.
 pub fn place(server: &Server, host: HostRef, zone: String, now: Timestamp) -> State {
     let mut state = server.state.clone();
     state.host = Some(host);
     state.zone = Some(zone);
-    state.generation = state.generation.next();
+    if state.volumes.is_empty() {
+        state.generation = state.generation.next();
+    }
     state.task = Some(Task::Spawning);
     state.fault = None;
     state.power = None;
+    state.updated_at = now;
+    state
+}
+
+/// The host did not make it: the server is on none, and waits for another.
+pub fn leave(server: &Server, now: Timestamp) -> State {
+    let mut state = server.state.clone();
+    (state.host, state.task) = (None, Some(Task::Scheduling));
+    state.generation = state.generation.next();
+    state.observed_generation = state.generation;
+    state.updated_at = now;
+    disconnect_all(&mut state, now);
+    state
+}
+
+/// Wanted no more, and nothing of it is on a host; its volumes are still to be let go.
+pub fn vacated(server: &Server, now: Timestamp) -> State {
+    let mut state = server.state.clone();
+    state.want = Want::Absent;
+    state.observed_generation = state.generation;
+    state.task = Some(Task::Deleting);
+    state.power = None;
+    state.volume_action = None;
+    state.admin_pass = None;
+    state.terminated_at = state.terminated_at.or(Some(now));
     state.updated_at = now;
     state
 }
@@ -141,6 +170,8 @@ pub fn deleted(server: &Server, now: Timestamp) -> State {
     state.action = None;
     state.power = None;
     state.admin_pass = None;
+    state.volumes = Vec::new();
+    state.volume_action = None;
     state.metadata = BTreeMap::new();
     state.tags = Vec::new();
     state.terminated_at = state.terminated_at.or(Some(now));

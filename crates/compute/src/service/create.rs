@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 
 use umbel_auth::visible;
-use umbel_core::{Ctx, Error, GIB, MIB, Result, Timestamp};
+use umbel_core::{Ctx, Error, GIB, Result, Timestamp};
 use umbel_db::tx;
 
 use super::Compute;
+use super::block_devices::{Ask as DeviceAsk, Bounds, Disks};
 use super::quotas::{Ask, allows};
-use crate::flows::{SERVER_CREATE, SERVER_CREATE_DEADLINE, SERVER_CREATE_FIRST, ServerCreate};
+use super::volumes::token;
+use crate::flows::{self, SERVER_CREATE, SERVER_CREATE_DEADLINE, SERVER_CREATE_FIRST, ServerCreate, ServerReserve};
 use crate::model::{
-    CONFIG_DRIVE_BYTES, DiskConfig, DiskPlan, DiskSource, FlavorSnapshot, ImageSnapshot, KeySnapshot, Networks, Server,
-    ServerId, ServerSpec,
+    BlockDeviceId, CONFIG_DRIVE_BYTES, DiskConfig, DiskPlan, DiskSource, FlavorSnapshot, ImageSnapshot, KeySnapshot,
+    Networks, Server, ServerId, ServerSpec,
 };
 use crate::store::flavors::Flavor;
 use crate::store::{build_requests, keypairs, server_map};
@@ -20,7 +22,10 @@ use crate::store::{build_requests, keypairs, server_map};
 /// A request for servers whose form is good.
 pub(crate) struct NewServers {
     pub name: String,
-    pub image_id: String,
+    /// All disks, what to boot from among them.
+    pub devices: Vec<DeviceAsk>,
+    /// Whether the version of the request knows volumes of several servers.
+    pub multiattach: bool,
     pub flavor_id: String,
     pub key_name: Option<String>,
     pub metadata: BTreeMap<String, String>,
@@ -55,9 +60,8 @@ impl Compute {
         let Some(project_id) = ctx.project_id() else {
             return Err(Error::forbidden("A server needs a project: ask for a token scoped to one."));
         };
-        let (flavor, image, key, limits) = tokio::try_join!(
+        let (flavor, key, limits) = tokio::try_join!(
             self.flavor_for(ctx, &new.flavor_id),
-            self.image(ctx, &new.image_id),
             self.key_for(ctx, new.key_name.as_deref()),
             self.limits(project_id, None),
         )?;
@@ -68,13 +72,23 @@ impl Compute {
                 format!("Maximum number of metadata items exceeds {limit}"),
             ));
         }
-        check_size(ctx, &flavor, &image)?;
+        let bounds = Bounds {
+            flavor: &snapshot(&flavor),
+            local: self.config.max_local_block_devices,
+            all: self.config.max_disk_devices,
+            servers: new.max_count,
+            multiattach: new.multiattach,
+        };
+        let disks = self.disks(ctx, &new.devices, &bounds).await?;
+        if let Some(image) = &disks.image {
+            check_size(ctx, &flavor, image)?;
+        }
         self.check_place(new.zone.as_deref(), new.host.as_deref()).await?;
 
         let now = self.clock.now();
         let admin_pass = new.admin_pass.clone().unwrap_or_else(|| self.password());
-        let spec = self.spec(ctx, project_id, &new, (&flavor, image, key), now);
-        let servers = self.write(&new, &spec, &admin_pass, now).await?;
+        let spec = self.spec(ctx, project_id, &new, (&flavor, disks.image.clone(), key), now);
+        let servers = self.write_with_volumes(ctx, &new, (&spec, &disks, &admin_pass), now).await?;
         self.nudge.flow();
         let first = servers.first().ok_or_else(|| Error::internal("a create without servers"))?;
         Ok(CreatedServers {
@@ -108,14 +122,16 @@ impl Compute {
         ctx: &Ctx,
         project_id: &str,
         new: &NewServers,
-        (flavor, image, key): (&Flavor, ImageSnapshot, Option<KeySnapshot>),
+        (flavor, image, key): (&Flavor, Option<ImageSnapshot>, Option<KeySnapshot>),
         now: Timestamp,
     ) -> ServerSpec {
         let project_name = match ctx.principal.as_ref().map(|principal| &principal.scope) {
             Some(umbel_core::Scope::Project { name, .. }) => name.clone(),
             _ => String::new(),
         };
-        let mandatory = image.properties.get("img_config_drive").is_some_and(|value| value == "mandatory");
+        let asks =
+            |image: &ImageSnapshot| image.properties.get("img_config_drive").is_some_and(|value| value == "mandatory");
+        let mandatory = image.as_ref().is_some_and(asks);
         ServerSpec {
             project_id: project_id.to_owned(),
             user_id: ctx.user_id().unwrap_or_default().to_owned(),
@@ -124,17 +140,8 @@ impl Compute {
             reservation_id: self.reservation_id(),
             launch_index: 0,
             request_id: ctx.request_id.to_string(),
-            flavor: FlavorSnapshot {
-                id: flavor.id.clone(),
-                name: flavor.name.clone(),
-                vcpus: flavor.vcpus,
-                memory_mib: flavor.memory_mib,
-                root_gib: flavor.root_gib,
-                ephemeral_gib: flavor.ephemeral_gib,
-                swap_mib: flavor.swap_mib,
-                extra_specs: flavor.extra_specs.clone(),
-            },
-            image: Some(image),
+            flavor: snapshot(flavor),
+            image,
             key,
             user_data: new.user_data.clone(),
             config_drive: new.config_drive || mandatory || self.config.force_config_drive,
@@ -148,11 +155,50 @@ impl Compute {
         }
     }
 
+    /// Volumes that exist are reserved first, so that a refusal is the answer to the request. A process that dies in
+    /// between has left a guard, by which they are let go again.
+    async fn write_with_volumes(
+        &self,
+        ctx: &Ctx,
+        new: &NewServers,
+        (spec, disks, admin_pass): (&ServerSpec, &Disks, &str),
+        now: Timestamp,
+    ) -> Result<Vec<Server>> {
+        let first = ServerId::random(&*self.rng);
+        // What is made is the caller's, and made later.
+        let to_make = disks.volumes.iter().any(|ask| ask.make.is_some()).then(|| token(ctx).to_owned());
+        let mut maker = Maker { first, to_make, reserved: BTreeMap::new() };
+        if disks.volumes.iter().any(|ask| ask.volume_id.is_some()) {
+            self.guard(first, &spec.request_id, now).await?;
+            maker.reserved = self.reserve(ctx, first, disks).await?;
+        }
+        let written = self.write(new, (spec, disks, admin_pass), &maker, now).await;
+        if written.is_err() {
+            self.let_go(&maker.reserved).await;
+        }
+        written
+    }
+
+    async fn guard(&self, server_id: ServerId, request_id: &str, now: Timestamp) -> Result<()> {
+        tx!(self.db, "guard reservations", |tx| {
+            let guard = umbel_workflow::NewFlow {
+                id: &server_id.to_string(),
+                kind: flows::SERVER_RESERVE,
+                first_step: flows::SERVER_RESERVE_FIRST,
+                state: &ServerReserve { server_id },
+                request_id,
+                now,
+                deadline: now.plus(flows::FOREVER),
+            };
+            umbel_workflow::enqueue(tx, guard).await
+        })
+    }
+
     async fn write(
         &self,
         new: &NewServers,
-        spec: &ServerSpec,
-        admin_pass: &str,
+        (spec, disks, admin_pass): (&ServerSpec, &Disks, &str),
+        maker: &Maker,
         now: Timestamp,
     ) -> Result<Vec<Server>> {
         let flavor = &spec.flavor;
@@ -161,14 +207,14 @@ impl Compute {
             let count = self.admit(tx, &spec.project_id, one, (new.min_count, new.max_count)).await?;
             let mut servers = Vec::new();
             for index in 0..u32::try_from(count).unwrap_or(u32::MAX) {
-                let server = self.server(new, spec, admin_pass, (index, new.max_count > 1));
+                let server = self.server(new, (spec, disks, admin_pass), maker, index);
                 build_requests::insert(tx, &server).await?;
                 server_map::insert(tx, &server).await?;
                 let flow = umbel_workflow::NewFlow {
                     id: &server.id.to_string(),
                     kind: SERVER_CREATE,
                     first_step: SERVER_CREATE_FIRST,
-                    state: &ServerCreate { server_id: server.id },
+                    state: &ServerCreate { server_id: server.id, token: maker.to_make.clone() },
                     request_id: &spec.request_id,
                     now,
                     deadline: now.plus(SERVER_CREATE_DEADLINE),
@@ -180,8 +226,15 @@ impl Compute {
         })
     }
 
-    fn server(&self, new: &NewServers, spec: &ServerSpec, admin_pass: &str, (index, many): (u32, bool)) -> Server {
-        let id = ServerId::random(&*self.rng);
+    fn server(
+        &self,
+        new: &NewServers,
+        (spec, disks, admin_pass): (&ServerSpec, &Disks, &str),
+        maker: &Maker,
+        index: u32,
+    ) -> Server {
+        let id = if index == 0 { maker.first } else { ServerId::random(&*self.rng) };
+        let many = new.max_count > 1;
         let numbered = |text: &str| if many { format!("{text}-{}", index + 1) } else { text.to_owned() };
         let name = numbered(&new.name);
         let hostname = match &new.hostname {
@@ -190,12 +243,16 @@ impl Compute {
         };
         let mut spec = spec.clone();
         spec.launch_index = index;
-        spec.disks = disks(&spec, id);
+        spec.disks = disk_plans(&spec, disks, id);
+        let local = spec.disks.iter().filter(|disk| disk.source != DiskSource::ConfigDrive).count();
+        let created_at = spec.created_at;
         let mut server = Server::new(id, spec, name, hostname);
         server.state.description = new.description.clone();
         server.state.metadata = new.metadata.clone();
         server.state.tags = new.tags.clone();
         server.state.admin_pass = Some(admin_pass.to_owned());
+        let new_id = || BlockDeviceId::random(&*self.rng);
+        server.state.volumes = disks.block_devices(new_id, &maker.reserved, local, created_at);
         server
     }
 
@@ -210,6 +267,29 @@ impl Compute {
 
     fn word(&self, letters: &[u8], length: usize) -> String {
         (0..length).map(|_| char::from(letters[self.rng.below(letters.len())])).collect()
+    }
+}
+
+/// What the servers of a request are made with beside what they have in common.
+struct Maker {
+    /// Id of the first, which volumes are reserved for.
+    first: ServerId,
+    /// The caller's token, where volumes are to be made with it.
+    to_make: Option<String>,
+    /// Attachments by volume.
+    reserved: BTreeMap<uuid::Uuid, String>,
+}
+
+fn snapshot(flavor: &Flavor) -> FlavorSnapshot {
+    FlavorSnapshot {
+        id: flavor.id.clone(),
+        name: flavor.name.clone(),
+        vcpus: flavor.vcpus,
+        memory_mib: flavor.memory_mib,
+        root_gib: flavor.root_gib,
+        ephemeral_gib: flavor.ephemeral_gib,
+        swap_mib: flavor.swap_mib,
+        extra_specs: flavor.extra_specs.clone(),
     }
 }
 
@@ -247,7 +327,8 @@ fn image_bytes(image: &ImageSnapshot) -> u64 {
     image.virtual_size.or(image.size).unwrap_or(0)
 }
 
-fn disks(spec: &ServerSpec, id: ServerId) -> Vec<DiskPlan> {
+/// The disks in pools. A server that boots from a volume has no root disk there, whatever its flavor says.
+fn disk_plans(spec: &ServerSpec, disks: &Disks, id: ServerId) -> Vec<DiskPlan> {
     let flavor = &spec.flavor;
     let tier = flavor.extra_specs.get("storage:tier").cloned();
     let plan = |suffix: &str, size_bytes: u64, source: DiskSource, boot_index: Option<u32>| DiskPlan {
@@ -261,18 +342,20 @@ fn disks(spec: &ServerSpec, id: ServerId) -> Vec<DiskPlan> {
         0 => spec.image.as_ref().map_or(0, image_bytes),
         gib => gib * GIB,
     };
-    let source = if spec.image.is_some() { DiskSource::Image } else { DiskSource::Blank };
-    let mut disks = vec![plan("", root, source, Some(0))];
-    if flavor.ephemeral_gib > 0 {
-        disks.push(plan(".eph0", flavor.ephemeral_gib * GIB, DiskSource::Blank, None));
+    let mut plans = Vec::new();
+    if !disks.is_volume_backed() {
+        plans.push(plan("", root, DiskSource::Image, Some(0)));
     }
-    if flavor.swap_mib > 0 {
-        disks.push(plan(".swap", flavor.swap_mib * MIB, DiskSource::Blank, None));
+    for (number, bytes) in disks.ephemeral.iter().enumerate() {
+        plans.push(plan(&format!(".eph{number}"), *bytes, DiskSource::Blank, None));
+    }
+    if let Some(bytes) = disks.swap {
+        plans.push(plan(".swap", bytes, DiskSource::Blank, None));
     }
     if spec.config_drive {
-        disks.push(plan(".config", CONFIG_DRIVE_BYTES, DiskSource::ConfigDrive, None));
+        plans.push(plan(".config", CONFIG_DRIVE_BYTES, DiskSource::ConfigDrive, None));
     }
-    disks
+    plans
 }
 
 /// A name that a host can have, made of one that a server has: letters, digits and hyphens, at most 63.
@@ -295,6 +378,8 @@ pub(crate) fn hostname(name: &str, id: ServerId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use umbel_core::MIB;
+
     use super::*;
 
     #[test]
@@ -316,7 +401,8 @@ mod tests {
         spec.config_drive = true;
         spec.flavor.extra_specs.insert("storage:tier".into(), "ssd".into());
         let id = ServerId::from_uuid(uuid::Uuid::nil());
-        let plans = disks(&spec, id);
+        let disks = Disks { ephemeral: vec![2 * GIB], swap: Some(64 * MIB), ..Disks::default() };
+        let plans = disk_plans(&spec, &disks, id);
         let got: Vec<_> = plans
             .iter()
             .map(|disk| (disk.name.strip_prefix(&format!("{id}_disk")).unwrap(), disk.size_bytes, disk.boot_index))

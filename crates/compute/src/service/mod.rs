@@ -1,7 +1,10 @@
 //! The rules: what a request may do, and what is written for it. No HTTP, no microversions.
 
+pub(crate) mod attachments;
+pub(crate) mod block_devices;
 mod bootstrap;
 pub(crate) mod create;
+pub(crate) mod external_events;
 pub(crate) mod extra_specs;
 pub(crate) mod flavors;
 pub(crate) mod hosts;
@@ -12,6 +15,7 @@ pub(crate) mod listing;
 pub(crate) mod pattern;
 pub(crate) mod quotas;
 pub(crate) mod servers;
+pub(crate) mod volumes;
 
 use std::sync::Arc;
 
@@ -21,6 +25,7 @@ use umbel_db::Db;
 
 pub use bootstrap::bootstrap;
 pub use images::ImageCatalog;
+pub use volumes::{MADE_FOR, VolumeCatalog, Who};
 
 use crate::model::ServerId;
 use crate::{Api, CellId, Cells, Config};
@@ -39,6 +44,7 @@ pub struct ComputeParts {
     pub db: Db<Api>,
     pub cells: Arc<Cells>,
     pub images: Arc<dyn ImageCatalog>,
+    pub volumes: Arc<dyn VolumeCatalog>,
     pub agents: Arc<dyn ToAgents>,
     pub nudge: Arc<dyn Nudge>,
     pub clock: Arc<dyn Clock>,
@@ -51,6 +57,7 @@ pub struct Compute {
     pub(crate) db: Db<Api>,
     pub(crate) cells: Arc<Cells>,
     pub(crate) images: Arc<dyn ImageCatalog>,
+    pub(crate) volumes: Arc<dyn VolumeCatalog>,
     pub(crate) agents: Arc<dyn ToAgents>,
     pub(crate) nudge: Arc<dyn Nudge>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -60,8 +67,8 @@ pub struct Compute {
 
 impl Compute {
     pub fn new(parts: ComputeParts) -> Self {
-        let ComputeParts { db, cells, images, agents, nudge, clock, rng, config } = parts;
-        Compute { db, cells, images, agents, nudge, clock, rng, config }
+        let ComputeParts { db, cells, images, volumes, agents, nudge, clock, rng, config } = parts;
+        Compute { db, cells, images, volumes, agents, nudge, clock, rng, config }
     }
 
     pub fn cells(&self) -> &Arc<Cells> {

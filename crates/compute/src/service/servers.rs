@@ -11,7 +11,10 @@ use umbel_db::{Tx, read, tx};
 use super::Compute;
 use super::listing::is_down;
 use super::quotas::allows;
-use crate::model::{Action, Lock, Server, ServerId, State, VmState, Want, deleted, project, reset, transition};
+use crate::flows;
+use crate::model::{
+    Action, Lock, Server, ServerId, State, VmState, Want, deleted, project, reset, transition, vacated,
+};
 use crate::store::actions::{self, ActionPage, ActionRow, EventRow};
 use crate::store::server_map::{self, Mapped};
 use crate::store::{build_requests, servers};
@@ -36,6 +39,7 @@ pub(crate) enum Touches {
     State,
     Metadata,
     Tags,
+    Volumes,
 }
 
 /// Bytes of console output that are asked for at most.
@@ -90,7 +94,7 @@ impl Compute {
     }
 
     /// Changes a server that has a cell, in one transaction.
-    async fn in_cell(
+    pub(super) async fn in_cell(
         &self,
         cell: &CellHandle,
         id: ServerId,
@@ -106,6 +110,7 @@ impl Compute {
                 Touches::State => servers::update(tx, &mut server).await?,
                 Touches::Metadata => servers::update_metadata(tx, &mut server).await?,
                 Touches::Tags => servers::update_tags(tx, &mut server).await?,
+                Touches::Volumes => servers::update_volumes(tx, &mut server).await?,
             }
             if let Some(action) = record {
                 actions::start(tx, action).await?;
@@ -140,7 +145,7 @@ impl Compute {
         Err(Error::new(Kind::Busy, "The server is being moved into its cell; try again."))
     }
 
-    fn record(&self, ctx: &Ctx, id: ServerId, action: &str, now: Timestamp) -> ActionRow {
+    pub(super) fn record(&self, ctx: &Ctx, id: ServerId, action: &str, now: Timestamp) -> ActionRow {
         ActionRow {
             server_id: id,
             request_id: ctx.request_id.to_string(),
@@ -216,6 +221,12 @@ impl Compute {
             actions::start(tx, &record).await?;
             // In cell0, or never placed: there is nothing on any host.
             if cell.id == Cells::ZERO || server.state.host.is_none() {
+                if !server.state.volumes.is_empty() {
+                    server.state = vacated(&server, now);
+                    server.state.action = Some(request_id.clone());
+                    servers::update(tx, &mut server).await?;
+                    return flows::release_volumes(tx, id, &request_id, now).await;
+                }
                 server.state = deleted(&server, now);
                 servers::update_metadata(tx, &mut server).await?;
                 return actions::finish(tx, id, &request_id, false, now).await;
@@ -353,7 +364,7 @@ impl Compute {
     }
 }
 
-async fn existing(tx: &mut Tx<Cell>, id: ServerId, who: &Visible) -> Result<Server> {
+pub(super) async fn existing(tx: &mut Tx<Cell>, id: ServerId, who: &Visible) -> Result<Server> {
     match servers::get_for_update(tx, id, who).await? {
         Some(server) if server.state.life != crate::model::Life::Deleted => Ok(server),
         _ => Err(not_found(id)),

@@ -48,6 +48,18 @@ pub async fn get(tx: &mut Tx<Api>, id: ServerId, visible: &Visible) -> Result<Op
     Ok(mapped.filter(|mapped| visible.allows(&mapped.project_id)))
 }
 
+/// Whether the server was ever written. For conductors.
+pub async fn is_known(tx: &mut Tx<Api>, id: ServerId) -> Result<bool> {
+    Ok(tx.fetch_opt("SELECT server_id FROM server_map WHERE server_id = ?", args![id]).await?.is_some())
+}
+
+/// Forgets a server that was deleted long ago.
+pub async fn forget(tx: &mut Tx<Api>, id: ServerId) -> Result<()> {
+    let sql = "DELETE FROM server_map WHERE server_id = ? AND queued_for_delete = 1";
+    tx.execute(sql, args![id]).await?;
+    Ok(())
+}
+
 /// What became of the choice of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {

@@ -7,6 +7,7 @@ use umbel_auth::Visible;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Row, Sql, Tx, Value, args};
 
+use super::block_devices;
 use crate::Cell;
 use crate::model::{Life, Server, ServerId, project};
 
@@ -47,7 +48,8 @@ pub async fn insert(tx: &mut Tx<Cell>, server: &Server) -> Result<()> {
     )
     .await?;
     index_metadata(tx, server.id, &state.metadata).await?;
-    index_tags(tx, server.id, &state.tags).await
+    index_tags(tx, server.id, &state.tags).await?;
+    block_devices::index(tx, server).await
 }
 
 /// Writes the server's state; [`umbel_core::Kind::Busy`] if another write came since it was read. The server gets its
@@ -73,6 +75,13 @@ pub async fn update_tags(tx: &mut Tx<Cell>, server: &mut Server) -> Result<()> {
     update(tx, server).await?;
     tx.execute("DELETE FROM server_tags WHERE server_id = ?", args![server.id]).await?;
     index_tags(tx, server.id, &server.state.tags).await
+}
+
+/// As [`update`], where the server may have got or lost a volume.
+pub async fn update_volumes(tx: &mut Tx<Cell>, server: &mut Server) -> Result<()> {
+    update(tx, server).await?;
+    block_devices::clear(tx, server.id).await?;
+    block_devices::index(tx, server).await
 }
 
 const DERIVED: &str = "name = ?, description = ?, hostname = ?, host = ?, zone = ?, want = ?, vm_state = ?, \
@@ -150,6 +159,15 @@ pub async fn behind(tx: &mut Tx<Cell>, quiet_since: Timestamp, limit: usize) -> 
     rows.iter().map(read).collect()
 }
 
+/// Servers that were deleted before a moment, for the purge: nothing of theirs changes any more, so `updated_at` is when
+/// that was.
+pub async fn deleted_before(tx: &mut Tx<Cell>, moment: Timestamp, limit: usize) -> Result<Vec<ServerId>> {
+    let sql =
+        format!("SELECT id FROM servers WHERE deleted = 1 AND updated_at < ? ORDER BY updated_at, id LIMIT {limit}");
+    let rows = tx.fetch_all(&sql, args![moment]).await?;
+    rows.iter().map(|row| row.id("id")).collect()
+}
+
 /// How many servers each host has, by the host's name.
 pub async fn count_by_host(tx: &mut Tx<Cell>) -> Result<BTreeMap<String, u64>> {
     let sql = "SELECT host, COUNT(*) AS servers FROM servers WHERE deleted = 0 AND host <> '' GROUP BY host";
@@ -163,6 +181,7 @@ pub async fn forget(tx: &mut Tx<Cell>, id: ServerId) -> Result<()> {
         "DELETE FROM server_metadata WHERE server_id = ?",
         "DELETE FROM server_tags WHERE server_id = ?",
         "DELETE FROM disks WHERE server_id = ?",
+        "DELETE FROM block_devices WHERE server_id = ?",
         "DELETE FROM action_events WHERE server_id = ?",
         "DELETE FROM actions WHERE server_id = ?",
         "DELETE FROM servers WHERE id = ?",

@@ -14,6 +14,7 @@ use umbel_bus::{Blob, Connection, Desired, Hub, Observed, OnHost, Power, Task, T
 use umbel_client::{ImageLocation, ImageView, LocationMetadata};
 use umbel_compute::model::{HostRef, Server, ServerId, observe, place};
 use umbel_compute::store::{build_requests, server_map, servers};
+use umbel_compute::testing::MemoryVolumes;
 use umbel_compute::{
     Api, Cell, CellHandle, CellId, Cells, Compute, ComputeParts, Config, ImageCatalog, Nudge, bootstrap, service,
 };
@@ -36,6 +37,7 @@ pub struct Cloud {
     pub hub: Arc<Hub>,
     pub nudges: Arc<Nudges>,
     pub images: Arc<Images>,
+    pub volumes: Arc<MemoryVolumes>,
     signer: Signer,
     agents: Mutex<Vec<Connection>>,
     _dirs: (TempDb<Api>, Vec<TempDb<Cell>>),
@@ -129,10 +131,12 @@ impl Cloud {
         let (hub, nudges) = (umbel_bus::local(), Arc::new(Nudges::default()));
         let images = Arc::new(Images::default());
         images.0.lock().insert(IMAGE.into(), image(IMAGE));
+        let volumes = Arc::new(MemoryVolumes::default());
         let state = Arc::new(Compute::new(ComputeParts {
             db: api.db.clone(),
             cells: cells.clone(),
             images: images.clone(),
+            volumes: volumes.clone(),
             agents: hub.clone(),
             nudge: nudges.clone(),
             clock: clock.clone(),
@@ -151,6 +155,7 @@ impl Cloud {
             hub,
             nudges,
             images,
+            volumes,
             signer,
             agents: Mutex::default(),
             _dirs: (api, dirs),

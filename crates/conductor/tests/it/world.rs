@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use umbel_agent::{Agent, AgentConfig, HostPool, ImageStore};
+use umbel_agent::{Agent, AgentConfig, HostPool, HostPools, ImageStore};
 use umbel_bus::{Hub, ToAgents, ToConductor, local};
 use umbel_compute::model::*;
+use umbel_compute::testing::{MemoryVolumes, POOL};
 use umbel_compute::store::{actions, build_requests, disks, server_map, servers};
 use umbel_compute::{Api, Cell, CellHandle, CellId, Cells, flows};
 use umbel_conductor::{Conductor, ConductorConfig};
@@ -30,6 +31,9 @@ pub const MIB: u64 = 1 << 20;
 pub struct World {
     pub sim: Arc<Simulation>,
     pub pool: SimulatedPool,
+    /// Volumes whose disks are in a pool of the same simulation.
+    pub volumes: Arc<MemoryVolumes>,
+    pub volume_pool: SimulatedPool,
     pub api: TempDb<Api>,
     _zero: TempDb<Cell>,
     pub cell: TempDb<Cell>,
@@ -74,6 +78,12 @@ impl World {
     pub async fn on(engine: Engine) -> Self {
         let sim = Simulation::new(Mode::default());
         let pool = SimulatedPool::new(&sim, "vms");
+        let volume_pool = SimulatedPool::new(&sim, POOL);
+        let disks = Arc::new(SimulatedPool::new(&sim, POOL));
+        let volumes = Arc::new(MemoryVolumes::with_disks(Arc::new(move |name, bytes| {
+            let disks = disks.clone();
+            Box::pin(async move { disks.create(&name, bytes).await.unwrap() })
+        })));
         let data = futures_util::stream::iter([Ok(Bytes::from(vec![7; MIB as usize]))]);
         pool.write("image", Box::pin(data), WriteOptions::default()).await.unwrap();
         pool.snapshot("image", "snap").await.unwrap();
@@ -90,7 +100,7 @@ impl World {
             runner,
             ..ConductorConfig::default()
         };
-        World { sim, pool, api, _zero: zero, cell, cells, hub: local(), config, size: HostSize::default() }
+        World { sim, pool, volumes, volume_pool, api, _zero: zero, cell, cells, hub: local(), config, size: HostSize::default() }
     }
 
     /// A conductor that takes reports, and whose flows run when the test says so.
@@ -105,7 +115,9 @@ impl World {
 
     fn conductor_from(&self, config: ConductorConfig, agents: Vec<(CellId, Arc<dyn ToAgents>)>) -> Conducting {
         let (api, cells, clock) = (self.api.db.clone(), self.cells.clone(), Arc::new(SystemClock));
-        let conductor = Conductor::new(config, api, cells, agents, clock, Arc::new(SystemRng::new())).unwrap();
+        let volumes = self.volumes.clone();
+        let rng = Arc::new(SystemRng::new());
+        let conductor = Conductor::new(config, api, cells, agents, volumes, clock, rng).unwrap();
         let link: Arc<dyn ToConductor> = conductor.cell(CELL).unwrap();
         self.hub.conduct(&link);
         Conducting { conductor, _link: link, task: None, stop: watch::Sender::new(false) }
@@ -147,7 +159,8 @@ impl World {
         config.heartbeat = Duration::from_millis(50);
         config.resync = Duration::from_millis(200);
         let pool = Arc::new(SimulatedPool::new(&self.sim, "vms"));
-        let pools = vec![HostPool { pool, tier: "ssd".into(), driver: "simulated".into(), shared: true }];
+        let system = vec![HostPool { pool, tier: "ssd".into(), driver: "simulated".into(), shared: true }];
+        let pools = HostPools::new(system, vec![Arc::new(SimulatedPool::new(&self.sim, POOL))]);
         let hypervisor = Arc::new(self.hypervisor(host));
         let agent = Agent::new(config, hypervisor, pools, Arc::new(NoImages), Arc::new(SystemClock));
         let link = wrap(Arc::new(hub.connect(host, agent.clone())));
@@ -229,7 +242,7 @@ impl World {
                 id: &server.id.to_string(),
                 kind: flows::SERVER_CREATE,
                 first_step: flows::SERVER_CREATE_FIRST,
-                state: &flows::ServerCreate { server_id: server.id },
+                state: &flows::ServerCreate { server_id: server.id, token: Some("token".into()) },
                 request_id: &server.spec.request_id,
                 now,
                 deadline: now.plus(flows::SERVER_CREATE_DEADLINE),

@@ -1,0 +1,68 @@
+//! What other services tell about servers.
+
+use umbel_auth::Visible;
+use umbel_core::{Ctx, GIB, Kind, Result};
+use umbel_db::tx;
+use uuid::Uuid;
+
+use super::Compute;
+use super::servers::{Found, existing};
+use super::volumes::Who;
+use crate::CellHandle;
+use crate::model::{Server, ServerId, extend};
+use crate::store::{actions, servers};
+
+/// What became of an event, as an HTTP status of its own.
+pub(crate) const DONE: u16 = 200;
+pub(crate) const NO_SERVER: u16 = 404;
+/// The server is on no host that could be told.
+pub(crate) const NO_HOST: u16 = 422;
+
+impl Compute {
+    /// Nothing is to be done but to see whether there is a server: an event of a network.
+    pub(crate) async fn note_event(&self, ctx: &Ctx, id: ServerId) -> Result<u16> {
+        Ok(self.placed(ctx, id).await?.err().unwrap_or(DONE))
+    }
+
+    /// A volume of the server has grown: its host is told the new size.
+    pub(crate) async fn volume_extended(&self, ctx: &Ctx, id: ServerId, volume_id: Uuid) -> Result<u16> {
+        let (cell, server) = match self.placed(ctx, id).await? {
+            Ok(found) => found,
+            Err(code) => return Ok(code),
+        };
+        if server.volume(volume_id).is_none() {
+            return Ok(NO_SERVER);
+        }
+        let size_bytes = self.volumes.show(Who::Compute, &volume_id.to_string()).await?.size * GIB;
+        let now = self.clock.now();
+        let request_id = ctx.request_id.to_string();
+        let record = self.record(ctx, id, "extend_volume", now);
+        tx!(cell.db, "extend volume", |tx| {
+            let mut server = existing(tx, id, &Visible::All).await?;
+            let Some(state) = extend(&server, volume_id, size_bytes, &request_id, now) else {
+                return Ok(());
+            };
+            server.state = state;
+            servers::update(tx, &mut server).await?;
+            actions::start(tx, &record).await?;
+            // The size is noted; what the host makes of it are steps of an action that is over.
+            actions::finish(tx, id, &request_id, false, now).await
+        })?;
+        self.nudge.server(cell.id, id);
+        Ok(DONE)
+    }
+
+    /// The server and its cell, or the code of an event that cannot be told to it.
+    async fn placed(
+        &self,
+        ctx: &Ctx,
+        id: ServerId,
+    ) -> Result<std::result::Result<(std::sync::Arc<CellHandle>, Server), u16>> {
+        match self.find(ctx, id).await {
+            Ok(Found::InCell(cell, server)) if server.state.host.is_some() => Ok(Ok((cell, *server))),
+            Ok(_) => Ok(Err(NO_HOST)),
+            Err(error) if error.is(Kind::NotFound) => Ok(Err(NO_SERVER)),
+            Err(error) => Err(error),
+        }
+    }
+}
