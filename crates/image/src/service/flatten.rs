@@ -10,8 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
+use umbel_driver::Progress;
 use umbel_workflow::{Flow, NewFlow, Next, Run, Step};
 
 use crate::Images;
@@ -46,6 +48,9 @@ pub(super) struct FlattenFlow(pub Arc<Images>);
 const BUSY: Duration = Duration::from_secs(1);
 const FAILED: Duration = Duration::from_secs(30);
 
+/// How often progress is noted.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
+
 /// In the transaction that gives the image this place.
 pub(super) async fn enqueue(
     tx: &mut Tx<Image>,
@@ -75,6 +80,33 @@ impl FlattenFlow {
         let record = read!(self.0.db, "look before flattening", |tx| rows::get_any(tx, state.image).await)?;
         let is = |place: &Place| place.store == state.store && place.disk == state.disk;
         Ok(record.is_some_and(|record| record.places.iter().any(is)))
+    }
+
+    /// With the task's message telling how far it is.
+    async fn flatten(&self, state: &Flatten) -> Result<()> {
+        let images = &self.0;
+        let pool = &images.store(Some(&state.store))?.pool;
+        let (told, heard) = watch::channel(0_u64);
+        let progress: Progress = Arc::new(move |bytes| {
+            told.send_replace(bytes);
+        });
+        let telling = async {
+            loop {
+                tokio::time::sleep(TOLD_EVERY).await;
+                let Some(task) = &state.task else {
+                    continue;
+                };
+                let (message, now) = (format!("Copied {} MiB", *heard.borrow() >> 20), images.clock.now());
+                let noted = tx!(images.db, "tell progress", |tx| tasks::set_processing(tx, task, &message, now).await);
+                if let Err(error) = noted {
+                    tracing::debug!(image = %state.image, cause = error.cause(), "progress was not noted: {error}");
+                }
+            }
+        };
+        tokio::select! {
+            done = pool.flatten(&state.disk, progress) => done,
+            () = telling => Ok(()),
+        }
     }
 
     async fn end(&self, state: &Flatten, outcome: Result<(), &str>) -> Result<()> {
@@ -112,7 +144,7 @@ impl Flow for FlattenFlow {
             let now = images.clock.now();
             tx!(images.db, "begin flattening", |tx| tasks::set_processing(tx, task, "Copying shared data", now).await)?;
         }
-        match images.store(Some(&state.store))?.pool.flatten(&state.disk).await {
+        match self.flatten(state).await {
             Ok(()) => {}
             // Deleted meanwhile; the next run finds that.
             Err(error) if error.is(Kind::NotFound) && !self.there(state).await? => {}
