@@ -32,17 +32,20 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use umbel_core::{Error, Kind, Result};
 
-pub use self::source::{DiskSource, Source};
+pub use self::source::{DiskSource, FileSource, Source};
 pub use self::vhdx::crc32c;
 
 use self::source::Input;
-use crate::{ByteStream, Change, ChangeStream};
+use crate::{ByteStream, Change, ChangeStream, Pool, Progress};
 
 /// Bytes read from the source at a time, where they lie together.
 const RUN: u64 = 4 << 20;
 
 /// Reads on their way. They come out in order.
 const READS: usize = 4;
+
+/// Disks are whole sectors.
+const SECTOR: u64 = 512;
 
 /// Zeros are left out in pieces of this size.
 const PAGE: usize = 64 << 10;
@@ -194,6 +197,31 @@ impl Converter {
             }
             change
         }))
+    }
+
+    /// A new disk of the image's content, in whole sectors and of at least `min_size` bytes; its size. `most` as in
+    /// [`Converter::into_changes`]; `progress` counts bytes of data. What fails leaves no disk behind; a dropped future
+    /// may.
+    ///
+    /// # Errors
+    /// `Conflict` if there is a disk of that name; the image's faults, the source's and the pool's.
+    pub async fn write_disk(
+        self,
+        pool: &dyn Pool,
+        disk: &str,
+        min_size: u64,
+        most: u64,
+        progress: Progress,
+    ) -> Result<u64> {
+        let size = self.size.next_multiple_of(SECTOR).max(min_size);
+        pool.create(disk, size).await?;
+        match pool.patch(disk, self.into_changes(most), progress).await {
+            Ok(_) => Ok(size),
+            Err(error) => match pool.remove(disk).await {
+                Ok(_) => Err(error),
+                Err(worse) => Err(error.because(worse.for_log())),
+            },
+        }
     }
 
     /// All bytes of the disk, zeros too.

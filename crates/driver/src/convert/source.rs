@@ -1,6 +1,8 @@
 //! Where an image's bytes come from, and the careful way of reading them.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -61,6 +63,36 @@ impl Source for DiskSource {
             true => Ok(first.freeze()),
             false => Err(Error::internal(format!("{} bytes came of {length} at {offset}", first.len()))),
         }
+    }
+}
+
+/// An image in a file of this host.
+pub struct FileSource {
+    file: Arc<File>,
+    size: u64,
+}
+
+impl FileSource {
+    pub fn new(file: File) -> std::io::Result<FileSource> {
+        let size = file.metadata()?.len();
+        Ok(FileSource { file: Arc::new(file), size })
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+        let file = self.file.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, offset).map(|()| Bytes::from(bytes))
+        });
+        let read = reading.await.map_err(Error::internal)?;
+        read.map_err(|error| Error::internal(error).because(format!("reading an image at {offset}")))
     }
 }
 
