@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
-use umbel_core::{Kind, Rng, SeededRng, SystemRng};
-use umbel_driver::convert::{Converter, DiskSource, FileSource, ImageFormat};
+use umbel_core::{Kind, Result, Rng, SeededRng, SystemRng};
+use umbel_driver::convert::{Converter, DiskSource, FileSource, ImageFormat, Source};
 use umbel_driver::{Change, LocalPool, LocalStore, Pool, WriteOptions, no_progress};
 
 const MIB: usize = 1 << 20;
@@ -38,9 +40,13 @@ struct Made {
 }
 
 fn made(format: &str, options: &[&str]) -> Made {
+    made_of(&disk(), format, options)
+}
+
+fn made_of(bytes: &[u8], format: &str, options: &[&str]) -> Made {
     let dir = tempfile::tempdir().unwrap();
     let (raw, image) = (dir.path().join("raw"), dir.path().join("image"));
-    std::fs::write(&raw, disk()).unwrap();
+    std::fs::write(&raw, bytes).unwrap();
     let (from, to) = (raw.to_str().unwrap(), image.to_str().unwrap());
     let args = [&["convert", "-f", "raw", "-O", format], options, &[from, to]].concat();
     run("qemu-img", &args);
@@ -181,4 +187,64 @@ async fn a_stored_image_becomes_a_disk_of_another_pool() {
     let large = open().await.write_disk(&vms, "small", 0, 1 << 20, no_progress()).await.unwrap_err();
     assert_eq!(large.kind(), Kind::TooLarge);
     assert_eq!(vms.list().await.unwrap(), ["disk"], "nothing is left of what failed");
+}
+
+struct Memory(Vec<u8>);
+
+#[async_trait]
+impl Source for Memory {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+        Ok(Bytes::copy_from_slice(&self.0[offset as usize..(offset + length) as usize]))
+    }
+}
+
+/// Headers and tables with bytes changed at random: whatever they say, reading ends, in data or in a refusal.
+#[tokio::test]
+async fn damaged_images_are_read_or_refused() {
+    let mut raw = vec![0; 3 * MIB];
+    SeededRng::new(4).fill(&mut raw[MIB..MIB + 5_000]);
+    raw[2 * MIB..2 * MIB + 100_000].fill(3);
+    let kinds: [(ImageFormat, &str, &[&str]); 9] = [
+        (ImageFormat::Qcow2, "qcow2", &[]),
+        (ImageFormat::Qcow2, "qcow2", &["-c"]),
+        (ImageFormat::Qcow2, "qcow2", &["-c", "-o", "compression_type=zstd"]),
+        (ImageFormat::Qcow2, "qcow2", &["-o", "extended_l2=on"]),
+        (ImageFormat::Vmdk, "vmdk", &[]),
+        (ImageFormat::Vmdk, "vmdk", &["-o", "subformat=streamOptimized"]),
+        (ImageFormat::Vdi, "vdi", &[]),
+        (ImageFormat::Vhd, "vpc", &[]),
+        (ImageFormat::Vhdx, "vhdx", &[]),
+    ];
+    let rng = SeededRng::new(21);
+    for (format, name, options) in kinds {
+        let image = std::fs::read(made_of(&raw, name, options).image).unwrap();
+        // Bytes that mean something; the first of them are headers and tables mostly.
+        let said: Vec<usize> = (0..image.len()).filter(|at| image[*at] != 0).take(600).collect();
+        let mut refusals = 0;
+        for _ in 0..150 {
+            let mut image = image.clone();
+            for _ in 0..2 {
+                let mut byte = [0; 1];
+                rng.fill(&mut byte);
+                image[said[rng.below(said.len())]] = byte[0];
+            }
+            refusals += usize::from(read_all(format, image).await.is_err());
+        }
+        assert!(refusals > 0, "{format}: nothing was damaged");
+    }
+}
+
+async fn read_all(format: ImageFormat, image: Vec<u8>) -> Result<u64> {
+    let mut changes = Converter::open(format, Arc::new(Memory(image))).await?.into_changes(1 << 30);
+    let mut read = 0;
+    while let Some(change) = changes.next().await {
+        if let Change::Data { bytes, .. } = change? {
+            read += bytes.len() as u64;
+        }
+    }
+    Ok(read)
 }
