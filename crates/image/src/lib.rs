@@ -6,7 +6,12 @@
 //!
 //! An image's bytes are a disk in a pool, named by the image's id, with the snapshot `snap`; the location is
 //! `<scheme>://<cluster>/<pool>/<id>/snap`, as upstream's RBD store writes it. They are stored as they were uploaded,
-//! whatever their format, and what is at a location says [`umbel_api::image::LocationMetadata::format`].
+//! whatever their format, and what is at a location says [`umbel_api::image::LocationMetadata::format`]. What waits for
+//! its import is the disk `staging-<id>` in the default store's pool: no file system of some host holds it, so that any
+//! process can go on.
+//!
+//! What takes longer than a request is a workflow in the same database ([`Images::runner`]): imports, the flattening of
+//! clones, the removal of data from one store.
 
 mod api;
 mod config;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use umbel_api::image::{ContainerFormat, DiskFormat};
@@ -19,6 +20,10 @@ use crate::Images;
 use crate::model::{self, Meta, Record};
 use crate::store::{Image, claims, images as rows, stages};
 
+/// How long a process that cannot do an import leaves it to others, and how often.
+const PASSED: Duration = Duration::from_millis(500);
+const PASSES: u32 = 60;
+
 /// What goes over from one image to another.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Described {
@@ -33,11 +38,14 @@ impl Images {
             crate::store::tasks::set_processing(tx, &run.id, "", self.clock.now()).await?;
             lock_ours(tx, state.image, run).await
         })?;
-        let Source::GlanceDownload { image, .. } = &state.source else {
+        let Source::GlanceDownload { image, .. } = state.source.clone() else {
             return Ok(Next::Through(ImportStep::Fetch));
         };
-        let (remote, token) = self.remote(&state.source, run).await?;
-        let found = remote.show(&token, image).await.map_err(elsewhere)?;
+        let Some(token) = self.token(state, run)? else {
+            return Ok(Next::Wait(PASSED));
+        };
+        let remote = self.remote(&state.source, &token).await?;
+        let found = remote.show(&token, &image).await.map_err(elsewhere)?;
         if found.status != "active" {
             let message = format!("Source image status should be active instead of {}", found.status);
             return Err(Error::bad_request(message));
@@ -105,7 +113,7 @@ impl Images {
         })
     }
 
-    pub(super) async fn fetch(&self, state: &Import, run: &Run) -> Result<Next<ImportStep>> {
+    pub(super) async fn fetch(&self, state: &mut Import, run: &Run) -> Result<Next<ImportStep>> {
         let staged = tx!(self.db, "look for staged data", |tx| {
             lock_ours(tx, state.image, run).await?;
             stages::get(tx, state.image).await
@@ -123,7 +131,12 @@ impl Images {
         }
         let fetched = match &state.source {
             Source::WebDownload { uri } => self.fetcher()?.get(uri).await?,
-            source => self.fetch_remote(source, run).await?,
+            _ => {
+                let Some(token) = self.token(state, run)? else {
+                    return Ok(Next::Wait(PASSED));
+                };
+                self.fetch_remote(&state.source, &token).await?
+            }
         };
         self.take_down(state, run, fetched).await?;
         Ok(Next::Go(ImportStep::Store))
@@ -178,30 +191,39 @@ impl Images {
         }
     }
 
-    async fn fetch_remote(&self, source: &Source, run: &Run) -> Result<Fetched> {
+    async fn fetch_remote(&self, source: &Source, token: &str) -> Result<Fetched> {
         let Source::GlanceDownload { image, .. } = source else {
             return Err(Error::internal("an import that fetches nothing fetched"));
         };
-        let (remote, token) = self.remote(source, run).await?;
-        let stream: ByteStream = remote.download(&token, image).await.map_err(elsewhere)?;
-        let length = remote.show(&token, image).await.map_err(elsewhere)?.size;
+        let remote = self.remote(source, token).await?;
+        let stream: ByteStream = remote.download(token, image).await.map_err(elsewhere)?;
+        let length = remote.show(token, image).await.map_err(elsewhere)?.size;
         Ok(Fetched { length, stream })
     }
 
-    /// The other region's image service, and the token with which the caller asks it.
-    async fn remote(&self, source: &Source, run: &Run) -> Result<(RemoteImages, Arc<str>)> {
+    /// The token with which the import was asked for; none if another process may have it.
+    fn token(&self, state: &mut Import, run: &Run) -> Result<Option<Arc<str>>> {
+        let token = self.work.tokens.get(&run.id);
+        if token.is_none() {
+            state.passed_by += 1;
+            if state.passed_by > PASSES {
+                let message =
+                    "The import was interrupted, and the token with which it was asked for is not kept. Ask again.";
+                return Err(Error::conflict(message));
+            }
+        }
+        Ok(token)
+    }
+
+    /// The other region's image service.
+    async fn remote(&self, source: &Source, token: &str) -> Result<RemoteImages> {
         let (Source::GlanceDownload { region, interface, .. }, Some(regions)) = (source, &self.work.regions) else {
             return Err(Error::bad_request("Imports from other regions are not configured at this site."));
         };
-        let token = self.work.tokens.get(&run.id).ok_or_else(|| {
-            Error::conflict(
-                "The import was interrupted, and the token with which it was asked for is not kept. Ask again.",
-            )
-        })?;
         let transport = &regions.transport;
-        let found = find_endpoint(&**transport, &regions.identity, &token, "image", region, interface).await;
+        let found = find_endpoint(&**transport, &regions.identity, token, "image", region, interface).await;
         let endpoint = found.map_err(elsewhere)?;
-        Ok((RemoteImages::new(transport.clone(), &endpoint), token))
+        Ok(RemoteImages::new(transport.clone(), &endpoint))
     }
 }
 

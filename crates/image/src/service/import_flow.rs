@@ -57,6 +57,9 @@ pub(super) struct Import {
     /// What the other region says of its image, and what ours said before.
     pub described: Option<Described>,
     pub before: Option<Described>,
+    /// How often a process came by that does not have the caller's token.
+    #[serde(default)]
+    pub passed_by: u32,
 }
 
 impl Import {
@@ -70,6 +73,7 @@ impl Import {
             all_must_succeed,
             described: None,
             before: None,
+            passed_by: 0,
         }
     }
 }

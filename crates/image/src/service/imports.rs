@@ -204,7 +204,7 @@ impl Images {
             return Ok(());
         }
         let token = ctx.token.clone().ok_or_else(|| Error::unauthorized("A token is needed."))?;
-        self.work.tokens.keep(&task.id, token);
+        self.work.tokens.keep(&task.id, token, task.created_at);
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! What clients see of work that goes on behind a request.
 
-use serde_json::Value;
+use serde_json::Value as Json;
 use umbel_api::image::{TaskStatus, TaskType};
 use umbel_core::{Error, Result, Timestamp};
-use umbel_db::{Direction, Row, Sql, Tx, args};
+use umbel_db::{Direction, Row, Sql, Tx, Value, args};
 
 use super::Image;
 use crate::model::{ImageId, Task};
@@ -33,7 +33,7 @@ pub async fn insert(tx: &mut Tx<Image>, task: &Task) -> Result<()> {
         &task.request,
         task.image.map(|id| id.to_string()),
         task.input.to_string(),
-        task.result.as_ref().map(Value::to_string),
+        task.result.as_ref().map(Json::to_string),
         &task.message,
         task.created_at,
         task.updated_at,
@@ -65,7 +65,7 @@ pub async fn list(tx: &mut Tx<Image>, query: &TaskQuery) -> Result<(Vec<Task>, b
     }
     let order = [("created_at", query.direction), ("id", query.direction)];
     if let Some(marker) = &query.marker {
-        sql = sql.after(&order, &args![marker.created_at, &marker.id]);
+        sql = sql.after(&order, &[marker.created_at.into(), Value::from(&marker.id)]);
     }
     let rows = tx.select(sql.order(&order).limit(query.limit + 1)).await?;
     let more = rows.len() > query.limit;
@@ -84,7 +84,7 @@ pub async fn set_processing(tx: &mut Tx<Image>, id: &str, message: &str, now: Ti
 pub async fn end(
     tx: &mut Tx<Image>,
     id: &str,
-    outcome: std::result::Result<&Value, &str>,
+    outcome: std::result::Result<&Json, &str>,
     now: Timestamp,
     expires_at: Timestamp,
 ) -> Result<()> {
@@ -105,7 +105,7 @@ pub async fn expire(tx: &mut Tx<Image>, now: Timestamp) -> Result<u64> {
 
 fn task(row: &Row) -> Result<Task> {
     let json = |text: String| {
-        serde_json::from_str::<Value>(&text).map_err(|error| Error::internal(error).because("a task's row"))
+        serde_json::from_str::<Json>(&text).map_err(|error| Error::internal(error).because("a task's row"))
     };
     let unknown = |error: Error| Error::internal(error.message().to_owned()).because("a task's row");
     Ok(Task {

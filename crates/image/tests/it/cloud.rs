@@ -8,6 +8,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use umbel_auth::{Signer, SigningKey, Verifier};
+use umbel_client::Transport;
 use umbel_core::{Clock, ManualClock, Principal, Rng, Scope, SeededRng, SystemRng, Timestamp};
 use umbel_db::testing::fresh;
 use umbel_db::{Db, Engine};
@@ -88,6 +89,13 @@ impl Cloud {
     pub async fn another(&self) -> (Arc<Images>, Router) {
         let db = Db::open(&self.url, 4).await.unwrap();
         process(db, &self.pool, &self.second, &self.clock, &self.signer, &self.config)
+    }
+
+    /// As [`Cloud::another`], and the process knows other regions by the catalog of an identity service at this URL.
+    pub async fn in_regions(&self, transport: Arc<dyn Transport>, identity: &str) -> (Arc<Images>, Router) {
+        let db = Db::open(&self.url, 4).await.unwrap();
+        let images = images(db, &self.pool, &self.second, &self.clock, &self.config);
+        served(images.with_regions(transport, identity), &self.clock, &self.signer)
     }
 
     pub fn tick(&self) {
@@ -247,15 +255,27 @@ fn process(
     signer: &Signer,
     config: &Config,
 ) -> (Arc<Images>, Router) {
+    served(images(db, pool, second, clock, config), clock, signer)
+}
+
+fn images(
+    db: Db<Image>,
+    pool: &Arc<dyn Pool>,
+    second: &Arc<dyn Pool>,
+    clock: &Arc<ManualClock>,
+    config: &Config,
+) -> Images {
     let stores = vec![
         Store { name: "fast".to_owned(), pool: pool.clone(), default: true },
         Store { name: "slow".to_owned(), pool: second.clone(), default: false },
     ];
-    let rng = Arc::new(SystemRng::new());
-    let images = Images::new(db, stores, clock.clone(), rng.clone(), config.clone()).unwrap();
+    Images::new(db, stores, clock.clone(), Arc::new(SystemRng::new()), config.clone()).unwrap()
+}
+
+fn served(images: Images, clock: &Arc<ManualClock>, signer: &Signer) -> (Arc<Images>, Router) {
     let images = Arc::new(images);
     let verifier = Arc::new(Verifier::new(vec![signer.public()], Arc::default(), clock.clone()));
-    let router = App { verifier, rng }.router(vec![service(images.clone())]);
+    let router = App { verifier, rng: Arc::new(SystemRng::new()) }.router(vec![service(images.clone())]);
     (images, router)
 }
 

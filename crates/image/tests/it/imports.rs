@@ -241,3 +241,42 @@ async fn quotas_count_what_is_staged() {
     cloud.call(&token, "POST", "/image/v2/images", json!({})).await.refused(413, "image_count_total");
     cloud.create(&cloud.member("q"), json!({})).await;
 }
+
+/// Real files: what is staged is renamed in one store, cloned into the other, and cloned from a third pool.
+#[tokio::test]
+async fn local_pools_rename_clone_and_flatten() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = LocalStore::open(dir.path(), &SystemRng::new()).await.unwrap();
+    let open = async |name: &str| Arc::new(LocalPool::open(&files, name, name).await.unwrap()) as Arc<dyn Pool>;
+    let pools = [open("fast").await, open("slow").await];
+    let servers = open("vms").await;
+    let world = Simulation::new(Mode::default());
+    let cloud = Cloud::over(Engine::Sqlite, Config::default(), world, pools).await;
+    let token = cloud.member("p");
+    let bytes = noise(9, 300_001);
+    let id = staged(&cloud, &token, "raw", &bytes).await;
+    let both = json!({"method": {"name": "glance-direct"}, "all_stores": true});
+    cloud.import(&token, &id, both).await.expect(202);
+    cloud.work().await;
+    cloud.images.sweep().await;
+    assert_eq!(cloud.tasks(&id).await, [("success".to_owned(), String::new())]);
+    assert_eq!(cloud.disks().await, [id.as_str(), id.as_str()]);
+    for store in ["fast", "slow"] {
+        assert_eq!(cloud.get(&token, &format!("{}?prefer={store}", file(&id))).await.bytes, bytes, "{store}");
+    }
+    let disk = bytes::Bytes::from(noise(10, 262_144));
+    let stream = Box::pin(futures_util::stream::iter([Ok(disk.clone())]));
+    servers.write("disk", stream, umbel_driver::WriteOptions::default()).await.unwrap();
+    servers.snapshot("disk", "now").await.unwrap();
+    let snapshot = cloud.queued(&token, "raw").await;
+    let body = json!({"url": servers.location("disk", "now").to_string()});
+    cloud.call(&cloud.service(), "POST", &format!("{}/locations", image(&snapshot)), body).await.expect(202);
+    assert_eq!(cloud.show(&snapshot).await["status"], "active");
+    servers.remove("disk").await.unwrap();
+    cloud.work().await;
+    cloud.images.sweep().await;
+    assert_eq!(cloud.pool.stat(&snapshot).await.unwrap().unwrap().parent, None);
+    assert_eq!(cloud.get(&token, &file(&snapshot)).await.bytes, disk);
+    servers.purge().await.unwrap();
+    assert!(servers.hidden().await.unwrap_or_default().is_empty(), "the server's disk is really gone");
+}

@@ -14,6 +14,7 @@ mod listing;
 mod locations;
 mod members;
 mod patches;
+mod regions;
 mod store;
 mod stores;
 mod tasks;
