@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,12 @@ impl Images {
     /// Where the image's bytes are. Only services may know.
     pub async fn locations(&self, service_token: &str, id: &str) -> Result<Vec<ImageLocation>> {
         self.json(service_token, &format!("/v2/images/{id}/locations")).await
+    }
+
+    /// As [`Images::locations`], and where a raw twin of the image is being made, the answer waits for it as long as
+    /// that, at most a minute. An extension, which other image services take no notice of.
+    pub async fn locations_within(&self, service_token: &str, id: &str, wait: Duration) -> Result<Vec<ImageLocation>> {
+        self.json(service_token, &format!("/v2/images/{id}/locations?wait={}", wait.as_secs())).await
     }
 
     pub async fn download(&self, token: &str, id: &str) -> Result<ByteStream> {
