@@ -8,7 +8,8 @@
 //! `<scheme>://<cluster>/<pool>/<id>/snap`, as upstream's RBD store writes it. They are stored as they were uploaded,
 //! whatever their format, and what is at a location says [`umbel_api::image::LocationMetadata::format`]. What waits for
 //! its import is the disk `staging-<id>` in the default store's pool: no file system of some host holds it, so that any
-//! process can go on.
+//! process can go on. An image in another format than raw has a raw twin beside it, the disk `<id>.raw`, which clones
+//! are made of: see [`TwinPolicy`].
 //!
 //! What takes longer than a request is a workflow in the same database ([`Images::runner`]): imports, the flattening of
 //! clones, the removal of data from one store.
