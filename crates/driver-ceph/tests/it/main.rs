@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod conformance;
+mod convert;
 mod failures;
 mod objects;
 mod stalls;
