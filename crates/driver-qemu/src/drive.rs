@@ -7,7 +7,8 @@
 //! `disk<number>`: it cannot be plugged in or out.
 //!
 //! A node is `node-<serial>`, else `node<number>`. The disk's later overlays ([`umbel_driver::LiveDisks::switch`]) are
-//! `node-<serial>.1` and so on; the highest is the one that the guest writes.
+//! `node-<serial>.1` and so on; the highest is the one that the guest writes. Below each is the node of its file, with
+//! `file` for `node` in its name.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,6 +60,11 @@ pub(crate) fn plan(disks: &[DomainDisk]) -> Result<Vec<Planned>> {
 /// The node of a disk with a serial.
 pub(crate) fn node_name(serial: &str) -> String {
     format!("node-{serial}")
+}
+
+/// The node of the file, or image, of a node.
+pub(crate) fn file_node(node: &str) -> String {
+    node.replacen("node", "file", 1)
 }
 
 /// Which overlay of the disk this is: 0 for the node that it was plugged in with. `None`: it belongs to another disk.
@@ -122,6 +128,7 @@ pub(crate) fn block_node(disk: &DomainDisk, name: &str) -> Result<Value> {
         place[key] = value.clone();
         node[key] = value;
     }
+    place["node-name"] = json!(file_node(name));
     node["file"] = place;
     Ok(node)
 }
@@ -176,7 +183,8 @@ pub(crate) struct Plug {
     pub(crate) serial: Option<String>,
     /// The node that the guest writes.
     pub(crate) node: String,
-    /// QEMU's name of the place: a path if it is a file.
+    /// QEMU's name of the place: a path if it is a file. Of an overlay whose header names the file below otherwise than
+    /// QEMU has it open, relatively for one, QEMU gives no path but `json:` with all that it could be opened with.
     pub(crate) place: String,
     pub(crate) qcow2: bool,
     pub(crate) read_only: bool,

@@ -35,6 +35,8 @@ pub(crate) struct Leaving {
 struct Node {
     #[serde(rename = "node-name")]
     name: String,
+    #[serde(rename = "file")]
+    place: String,
 }
 
 /// The disks with the files that links lead to. A missing file is for QEMU to complain about.
@@ -71,8 +73,17 @@ impl Driver {
     /// Asks QEMU for its disks.
     pub(crate) async fn refresh(&mut self) -> Result<()> {
         let answer = self.qemu(&Command::QUERY_BLOCK).await?;
-        let plugs =
+        let mut plugs =
             drive::plugs(answer.get()).map_err(|error| Error::internal(error).because("reading QEMU's disks"))?;
+        if plugs.iter().any(|plug| plug.place.starts_with("json:")) {
+            let nodes = self.nodes().await?;
+            for plug in &mut plugs {
+                let file = drive::file_node(&plug.node);
+                if let Some(node) = nodes.iter().find(|node| node.name == file && node.place.starts_with('/')) {
+                    plug.place.clone_from(&node.place);
+                }
+            }
+        }
         self.plugs.send_replace(plugs);
         Ok(())
     }
@@ -152,9 +163,7 @@ impl Driver {
 
     /// Closes the node and its overlays, of which there need not be any. None of them may be in use.
     pub(crate) async fn close(&mut self, first: &str) -> Result<()> {
-        let answer = self.qemu(&Command::with("query-named-block-nodes", json!({"flat": true}))).await?;
-        let nodes: Vec<Node> = serde_json::from_str(answer.get())
-            .map_err(|error| Error::internal(error).because("reading QEMU's list of nodes"))?;
+        let nodes = self.nodes().await?;
         let mut found: Vec<(u32, String)> =
             nodes.into_iter().filter_map(|node| Some((drive::overlay_number(&node.name, first)?, node.name))).collect();
         // The uppermost first: each holds the one below.
@@ -163,6 +172,11 @@ impl Driver {
             self.qemu(&Command::with("blockdev-del", json!({"node-name": name}))).await?;
         }
         Ok(())
+    }
+
+    async fn nodes(&mut self) -> Result<Vec<Node>> {
+        let answer = self.qemu(&Command::with("query-named-block-nodes", json!({"flat": true}))).await?;
+        serde_json::from_str(answer.get()).map_err(|error| Error::internal(error).because("reading QEMU's nodes"))
     }
 
     pub(crate) async fn detach(&mut self, serial: &str, reply: Reply) {

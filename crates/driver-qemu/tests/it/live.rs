@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use umbel_core::MIB;
-use umbel_driver::{Attachment, DomainDisk, DomainSpec, Hypervisor, LiveDisks, Power};
+use futures_util::TryStreamExt;
+use umbel_core::{MIB, SystemRng};
+use umbel_driver::{Attachment, DomainDisk, DomainSpec, Hypervisor, LiveDisks, LocalPool, LocalStore, Pool, Power};
 use umbel_driver_qemu::QemuHypervisor;
 
 use crate::support::{Host, eventually, says, spec};
@@ -112,6 +113,50 @@ async fn a_guest_goes_over_while_it_writes() {
     // All of its nodes are closed: the names are free.
     hypervisor.attach_disk(guest.id, &host.blank("data", SIZE)).await.unwrap();
     says(&hypervisor, guest.id, &format!("serial=data bytes={SIZE}")).await;
+}
+
+/// As a local pool asks for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_takes_snapshots_under_a_guest() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let store = LocalStore::open(&host.dir.path().join("pools"), &SystemRng::new()).await.unwrap();
+    store.set_live(hypervisor.clone());
+    let pool = LocalPool::open(&store, "vms", "vms").await.unwrap();
+    pool.create("data", SIZE).await.unwrap();
+    let data = || DomainDisk {
+        attachment: pool.attachment("data"),
+        serial: "data".into(),
+        boot_index: None,
+        read_only: false,
+        cdrom: false,
+    };
+    let number_in = async |snapshot: Option<&str>| {
+        let bytes: Vec<_> = pool.read("data", snapshot, 0, 8).await.unwrap().try_collect().await.unwrap();
+        String::from_utf8_lossy(&bytes.concat()).parse::<u64>().unwrap()
+    };
+    let mut guest = spec(vec![host.boot_disk(), data(), host.script(COUNTS)]);
+    hypervisor.start(&guest).await.unwrap();
+    let before = writes_beyond(&hypervisor, &guest, 0).await;
+    pool.snapshot("data", "one").await.unwrap();
+    let one = number_in(Some("one")).await;
+    assert!(one >= before);
+    writes_beyond(&hypervisor, &guest, one + 1).await;
+    pool.snapshot("data", "two").await.unwrap();
+    let two = number_in(Some("two")).await;
+    assert!(two > one && number_in(Some("one")).await == one);
+
+    pool.resize("data", 2 * SIZE).await.unwrap();
+    says(&hypervisor, guest.id, &format!("serial=data bytes={}", 2 * SIZE)).await;
+    hypervisor.resize_disk(guest.id, "data", 2 * SIZE).await.unwrap();
+    let last = writes_beyond(&hypervisor, &guest, two + 1).await;
+    hypervisor.destroy(guest.id).await.unwrap();
+    assert!(number_in(None).await >= last);
+    guest.disks[1] = data();
+    hypervisor.start(&guest).await.unwrap();
+    says(&hypervisor, guest.id, "umbel-guest: ready").await;
+    hypervisor.detach_disk(guest.id, "data").await.unwrap();
+    assert_eq!(number_in(Some("two")).await, two);
 }
 
 #[tokio::test(flavor = "multi_thread")]

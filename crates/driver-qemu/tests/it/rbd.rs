@@ -61,6 +61,24 @@ async fn a_guest_boots_from_an_rbd_image() {
     drop(image);
 }
 
+/// Whoever grows the image tells the guest afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_plugged_in_and_grows() {
+    let (image, host) = (Image::new(), Host::new());
+    let hypervisor = host.open().await;
+    let spec = spec(vec![host.boot_disk()]);
+    hypervisor.start(&spec).await.unwrap();
+    says(&hypervisor, spec.id, "umbel-guest: ready").await;
+    hypervisor.attach_disk(spec.id, &DomainDisk { boot_index: None, ..image.disk() }).await.unwrap();
+    says(&hypervisor, spec.id, "serial=rbd-disk").await;
+    rbd(&["resize", "--no-progress", "--size", "64M", &format!("{POOL}/{}", image.0)]);
+    hypervisor.resize_disk(spec.id, "rbd-disk", 64 << 20).await.unwrap();
+    says(&hypervisor, spec.id, &format!("serial=rbd-disk bytes={}", 64 << 20)).await;
+    hypervisor.detach_disk(spec.id, "rbd-disk").await.unwrap();
+    assert_eq!(hypervisor.disks(spec.id).await.unwrap(), Vec::<String>::new());
+    drop(image);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_not_there_fails_the_start() {
     let host = Host::new();
