@@ -118,7 +118,10 @@ impl Identity {
             let service_user_id = self.ensure_user(tx, &service, &mut pending).await?;
             grant(tx, &admin_user_id, TargetKind::Project, &admin_project_id, &role("admin")?).await?;
             grant(tx, &admin_user_id, TargetKind::System, SYSTEM, &role("admin")?).await?;
-            grant(tx, &service_user_id, TargetKind::Project, &service_project_id, &role(SERVICE)?).await?;
+            // `service` opens what is for services; `member` what users call too, as the download of an image.
+            for name in [SERVICE, "member"] {
+                grant(tx, &service_user_id, TargetKind::Project, &service_project_id, &role(name)?).await?;
+            }
             let mut demo_project_id = None;
             if let Some(demo) = &demo {
                 let project_id = self.ensure_project(tx, "demo", "Project to try things out in.").await?;

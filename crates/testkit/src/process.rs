@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use umbel_client::{Cloud, HttpTransport, find_cloud_in};
 
-/// The real binary, running as `umbel up`.
+/// The real binary, running as `umbel up` or `umbel serve`.
 pub struct Process {
     child: Child,
     dir: PathBuf,
@@ -20,8 +20,18 @@ const START: Duration = Duration::from_secs(60);
 impl Process {
     /// Starts over `dir`, which outlives it, and waits until it says that it is up.
     pub async fn up(dir: &Path, args: &[&str]) -> Process {
+        Process::start(dir, &["up", "--port", "0"], args, "umbel is up at ").await
+    }
+
+    /// Some roles over `dir`, as `args` name them.
+    pub async fn serve(dir: &Path, args: &[&str]) -> Process {
+        Process::start(dir, &["serve"], args, "umbel serves ").await
+    }
+
+    async fn start(dir: &Path, command: &[&str], args: &[&str], sign: &'static str) -> Process {
         let mut child = Command::new(binary())
-            .args(["up", "--port", "0", "--dir"])
+            .args(command)
+            .arg("--dir")
             .arg(dir)
             .args(args)
             .stdin(Stdio::null())
@@ -34,7 +44,7 @@ impl Process {
         let mut lines = BufReader::new(stdout).lines();
         let up = async {
             while let Some(line) = lines.next_line().await.expect("its output is text") {
-                if line.starts_with("umbel is up at ") {
+                if line.starts_with(sign) {
                     return;
                 }
             }

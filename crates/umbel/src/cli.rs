@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use umbel_core::{Error, Result};
 
 use crate::bench::BenchArgs;
+use crate::certs::CertCommand;
 use crate::config::Config;
 use crate::{bench, compose, doctor, up};
 
@@ -25,8 +26,11 @@ pub struct Cli {
 enum Command {
     /// Runs a whole cloud in this process, making what is missing.
     Up(UpArgs),
-    /// Runs some roles of a cloud whose databases are migrated and whose identity is bootstrapped.
+    /// Runs some roles of a cloud; others run elsewhere, with the same functions.
     Serve(ServeArgs),
+    /// Makes the certificates with which conductors, agents and APIs of several processes know each other.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Works on the databases.
     #[command(subcommand)]
     Db(DbCommand),
@@ -90,12 +94,16 @@ pub struct ServeArgs {
 pub enum Role {
     Identity,
     Image,
-    /// The compute API, its conductor and the agent of this host.
+    /// The compute API.
     Compute,
+    /// Compute's workflows and reconcilers, and what agents report to.
+    Conductor,
+    /// Runs guests on this host.
+    Agent,
 }
 
 impl Role {
-    pub const ALL: [Role; 3] = [Role::Identity, Role::Image, Role::Compute];
+    pub const ALL: [Role; 5] = [Role::Identity, Role::Image, Role::Compute, Role::Conductor, Role::Agent];
 }
 
 #[derive(Subcommand)]
@@ -145,6 +153,7 @@ async fn run(command: Command) -> Result<()> {
             config.listen.port = args.port.unwrap_or(config.listen.port);
             up::serve(config, &args.role).await
         }
+        Command::Cert(command) => command.run(&read_config(command.common())?),
         Command::Db(DbCommand::Migrate(args)) => compose::migrate(&read_config(&args)?).await,
         Command::Config(ConfigCommand::Check(args)) => {
             read_config(&args)?;

@@ -1,20 +1,19 @@
 //! Puts a cloud together: the one file that names concrete drivers, transports and databases.
 
+mod compute;
+mod trust;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use umbel_agent::{Agent, AgentConfig as HostConfig, HostPool, HostPools};
-use umbel_auth::{Signer, Verifier};
-use umbel_bus::{Hub, ToAgents, ToConductor};
-use umbel_compute::model::ServerId;
-use umbel_compute::store::cells::{self, CellRow};
-use umbel_compute::{CellHandle, CellId, Cells, Compute, ComputeParts};
-use umbel_conductor::{Conductor, ConductorConfig};
+use umbel_agent::HostPool;
+use umbel_auth::{PublicKey, Signer, Verifier};
+use umbel_client::Transport;
 use umbel_core::{Clock, Error, Result, Rng};
-use umbel_db::{Db, Schema, tx};
+use umbel_db::{Db, Schema};
 use umbel_driver::{
     HostSize, Hypervisor, LocalPool, LocalStore, Mode, Pool, SimulatedHypervisor, SimulatedPool, Simulation, Timings,
 };
@@ -23,13 +22,14 @@ use umbel_driver_qemu::QemuHypervisor;
 use umbel_http::{App, Service};
 use umbel_identity::{BootstrapSpec, EndpointSpec, Identity, IdentitySchema};
 use umbel_image::Images;
-use umbel_placement::Ratio;
 
 use crate::cli::Role;
 use crate::config::{AgentConfig, Config, HypervisorKind, PoolConfig, PoolDriver};
 use crate::doctor::Finding;
-use crate::services::ImageService;
+use crate::roles::Roles;
+use crate::services::{ImageService, ServiceLogin, configured};
 use crate::state::StateDir;
+use crate::volumes::VolumeService;
 
 /// What everything is built from.
 pub struct Parts<'a> {
@@ -37,7 +37,11 @@ pub struct Parts<'a> {
     pub state: &'a StateDir,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
+    /// The way to services, here or elsewhere.
+    pub ways: Arc<dyn Transport>,
+    pub login: Arc<ServiceLogin>,
     pub images: Arc<ImageService>,
+    pub volumes: Arc<VolumeService>,
 }
 
 type Work = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -57,7 +61,8 @@ impl Behind {
 
 /// A cloud that is built and does not run yet.
 pub struct Built {
-    pub app: App,
+    /// None where no API is served.
+    pub app: Option<App>,
     /// Makes the services; each call gives them anew, for one more port.
     pub services: Box<dyn Fn() -> Vec<Service> + Send + Sync>,
     pub identity: Option<Arc<Identity>>,
@@ -66,34 +71,34 @@ pub struct Built {
     pub storage: String,
 }
 
-pub async fn build(parts: &Parts<'_>, roles: &[Role]) -> Result<Built> {
+pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
     let mut behind = Vec::new();
-    let (verifier, identity) = identity(parts, roles.contains(&Role::Identity), &mut behind).await?;
-    let storage = Storage::open(parts.config, &*parts.rng).await?;
-    let image = match roles.contains(&Role::Image) {
+    let (verifier, identity) = match roles.has(Role::Identity) {
+        true => identity(parts, &mut behind).await.map(|(verifier, identity)| (Some(verifier), Some(identity)))?,
+        false if roles.serves() => (Some(trust::verifier(parts, &mut behind).await?), None),
+        false => (None, None),
+    };
+    let storage = match roles.uses_pools() {
+        true => Storage::open(parts.config, &*parts.rng).await?,
+        false => Storage::none(),
+    };
+    let image = match roles.has(Role::Image) {
         true => Some(image(parts, &storage, &mut behind).await?),
         false => None,
     };
-    let mut hypervisor = "no guests run here".to_owned();
-    let compute = match roles.contains(&Role::Compute) {
-        true => {
-            let (compute, facts) = compute(parts, &storage, &mut behind).await?;
-            hypervisor = facts;
-            Some(compute)
-        }
-        false => None,
-    };
-    let app = App { verifier, rng: parts.rng.clone() };
+    let compute::Made { api, guests } = compute::compute(parts, roles, &storage, &mut behind).await?;
+    let app = verifier.map(|verifier| App { verifier, rng: parts.rng.clone() });
     let services = {
         let identity = identity.clone();
         move || {
             let mut services = Vec::new();
             services.extend(identity.clone().map(umbel_identity::service));
             services.extend(image.clone().map(umbel_image::service));
-            services.extend(compute.clone().map(umbel_compute::service));
+            services.extend(api.clone().map(umbel_compute::service));
             services
         }
     };
+    let hypervisor = guests.unwrap_or_else(|| "no guests run here".to_owned());
     let storage = storage.sentence();
     Ok(Built { app, services: Box::new(services), identity, behind, hypervisor, storage })
 }
@@ -104,69 +109,62 @@ async fn migrated<S: Schema>(config: &Config, configured: &Option<String>, name:
     Ok(db)
 }
 
-/// The verifier of all roles here; and identity itself, where it is one of them.
-async fn identity(
-    parts: &Parts<'_>,
-    here: bool,
-    behind: &mut Vec<Behind>,
-) -> Result<(Arc<Verifier>, Option<Arc<Identity>>)> {
+/// Identity itself, with the verifier of this process's routers.
+async fn identity(parts: &Parts<'_>, behind: &mut Vec<Behind>) -> Result<(Arc<Verifier>, Arc<Identity>)> {
     let db: Db<IdentitySchema> = migrated(parts.config, &parts.config.database.identity, "identity").await?;
     let signer = Signer::new(parts.state.signing_key(&*parts.rng)?);
     let mut keys = umbel_identity::load_keys(&db).await?;
     if !keys.contains(&signer.public()) {
         keys.insert(0, signer.public());
     }
-    let verifier = Arc::new(Verifier::new(keys, Arc::default(), parts.clock.clone()));
-    if !here {
-        let (known, clock) = (verifier.clone(), parts.clock.clone());
-        umbel_identity::load_revocations(&db, known.revocations(), umbel_core::Timestamp(0)).await?;
-        behind.push(Behind::new(move |stop| follow_revocations(db, known, clock, stop)));
-        return Ok((verifier, None));
-    }
+    let verifier = Arc::new(Verifier::new(keys.clone(), Arc::default(), parts.clock.clone()));
     let settings = umbel_identity::Config {
         token_ttl: Duration::from_secs(parts.config.identity.token_seconds),
         ..umbel_identity::Config::default()
     };
     let (clock, rng) = (parts.clock.clone(), parts.rng.clone());
-    let identity = Arc::new(Identity::new(db, signer, verifier.clone(), clock, rng, settings).await?);
-    let kept = identity.clone();
-    behind.push(Behind::new(move |stop| keep_identity(kept, stop)));
-    Ok((verifier, Some(identity)))
+    let identity = Arc::new(Identity::new(db.clone(), signer, verifier.clone(), clock, rng, settings).await?);
+    let kept = Kept { identity: identity.clone(), db, verifier: verifier.clone(), keys };
+    behind.push(Behind::new(move |stop| kept.keep(stop)));
+    Ok((verifier, identity))
 }
 
-/// Between two looks for what other processes revoked.
-const REVOCATIONS: Duration = Duration::from_secs(1);
 /// Looks between two collections of what has expired.
 const COLLECT_EVERY: u32 = 300;
+/// Looks between two for keys of other processes with this role.
+const KEYS_EVERY: u32 = 5;
 
-async fn keep_identity(identity: Arc<Identity>, mut stop: watch::Receiver<bool>) {
-    let mut looks: u32 = 0;
-    while pause(REVOCATIONS, &mut stop).await {
-        looks = looks.wrapping_add(1);
-        let done = match looks.is_multiple_of(COLLECT_EVERY) {
-            true => identity.collect_garbage().await.map(drop),
-            false => identity.poll_revocations().await,
-        };
-        if let Err(error) = done {
-            tracing::warn!(cause = error.cause(), "revocations were not read: {error}");
-        }
-    }
-}
-
-async fn follow_revocations(
+/// Identity, and what it reads of other processes that are identity too.
+struct Kept {
+    identity: Arc<Identity>,
     db: Db<IdentitySchema>,
     verifier: Arc<Verifier>,
-    clock: Arc<dyn Clock>,
-    mut stop: watch::Receiver<bool>,
-) {
-    while pause(REVOCATIONS, &mut stop).await {
-        // A minute back: another process's clock, or a transaction that committed late.
-        let since = clock.now().minus(Duration::from_secs(60));
-        let looked = umbel_identity::load_revocations(&db, verifier.revocations(), since).await;
-        if let Err(error) = looked {
-            tracing::warn!(cause = error.cause(), "revocations were not read: {error}");
+    keys: Vec<PublicKey>,
+}
+
+impl Kept {
+    async fn keep(mut self, mut stop: watch::Receiver<bool>) {
+        let mut looks: u32 = 0;
+        while pause(trust::PERIOD, &mut stop).await {
+            looks = looks.wrapping_add(1);
+            if let Err(error) = self.look(looks).await {
+                tracing::warn!(cause = error.cause(), "revocations were not read: {error}");
+            }
         }
-        verifier.revocations().forget_expired(clock.now());
+    }
+
+    async fn look(&mut self, looks: u32) -> Result<()> {
+        if looks.is_multiple_of(KEYS_EVERY) {
+            let keys = umbel_identity::load_keys(&self.db).await?;
+            if keys != self.keys {
+                self.verifier.set_keys(keys.clone());
+                self.keys = keys;
+            }
+        }
+        match looks.is_multiple_of(COLLECT_EVERY) {
+            true => self.identity.collect_garbage().await.map(drop),
+            false => self.identity.poll_revocations().await,
+        }
     }
 }
 
@@ -197,155 +195,45 @@ async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -
     Ok(images)
 }
 
-/// The API of compute, its conductor, and the agents of the hosts that this process stands for.
-async fn compute(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -> Result<(Arc<Compute>, String)> {
-    let config = parts.config;
-    let db: Db<umbel_compute::Api> = migrated(config, &config.database.api, "api").await?;
-    umbel_compute::bootstrap(&db, parts.clock.now()).await?;
-    let cells = Arc::new(open_cells(parts, &db).await?);
-    let hubs: Vec<(CellId, Arc<Hub>)> = cells.with_hosts().iter().map(|cell| (cell.id, umbel_bus::local())).collect();
-    let Some((first, hub)) = hubs.first().cloned() else {
-        return Err(Error::bad_request("database.cells names no cell."));
-    };
-    let agents = hubs.iter().map(|(id, hub)| (*id, hub.clone() as Arc<dyn ToAgents>)).collect();
-    let (clock, rng) = (parts.clock.clone(), parts.rng.clone());
-    let conductor = Conductor::new(conducting(config), db.clone(), cells.clone(), agents, clock.clone(), rng.clone())?;
-    if config.database.api.is_none() {
-        // One file, and the directory's lock is ours: whoever held these flows is dead.
-        conductor.take_over().await?;
-    }
-    for (id, hub) in &hubs {
-        let end: Arc<dyn ToConductor> = conductor.cell(*id)?;
-        hub.conduct(&end);
-    }
-    let facts = start_agents(parts, storage, &hub, behind).await?;
-    let nudge = Arc::new(Nudged { conductor: conductor.clone() });
-    let settings = umbel_compute::Config::default();
-    let images = parts.images.clone();
-    let agents: Arc<dyn ToAgents> = hub;
-    let compute = Compute::new(ComputeParts { db, cells, images, agents, nudge, clock, rng, config: settings });
-    tracing::debug!(%first, "the hosts of this process are in this cell");
-    behind.push(Behind::new(move |stop| conductor.run(stop)));
-    Ok((Arc::new(compute), facts))
-}
+/// Services of the catalog: the role, type, name, description, path on the shared port, and what follows it.
+const CATALOG: [(Role, &str, &str, &str, &str, &str); 3] = [
+    (Role::Identity, "identity", "keystone", "Identity", "/identity", ""),
+    (Role::Image, "image", "glance", "Image", "/image", ""),
+    (Role::Compute, "compute", "nova", "Compute", "/compute", "/v2.1"),
+];
 
-fn conducting(config: &Config) -> ConductorConfig {
-    // Checked to lie where neither sign nor size is lost.
-    let ratio = |value: f64| Ratio((value * 1_000.0) as u64);
-    let mut settings = ConductorConfig::default();
-    settings.ratios.cpu = ratio(config.compute.cpu_ratio);
-    settings.ratios.memory = ratio(config.compute.memory_ratio);
-    settings
-}
-
-async fn open_cells(parts: &Parts<'_>, db: &Db<umbel_compute::Api>) -> Result<Cells> {
-    let config = parts.config;
-    let zero = migrated(config, &config.database.cell0, "cell0").await?;
-    let url = config.database_url(&config.database.cell0, "cell0");
-    register(parts, db, "cell0", Some(Cells::ZERO), url).await?;
-    let mut others = Vec::new();
-    for (name, configured) in &config.database.cells {
-        let cell = migrated(config, configured, name).await?;
-        let id = register(parts, db, name, None, config.database_url(configured, name)).await?;
-        others.push(CellHandle { id, name: name.clone(), db: cell });
-    }
-    Ok(Cells::new(zero, others))
-}
-
-/// Puts a cell on the map, or its new address; its id, which it keeps for ever.
-async fn register(
-    parts: &Parts<'_>,
-    db: &Db<umbel_compute::Api>,
-    name: &str,
-    id: Option<CellId>,
-    url: String,
-) -> Result<CellId> {
-    let fresh = id.unwrap_or_else(|| CellId::random(&*parts.rng));
-    let now = parts.clock.now();
-    tx!(db, "register a cell", |tx| {
-        let known = cells::list(tx).await?.into_iter().find(|cell| cell.name == name);
-        let disabled = known.as_ref().is_some_and(|cell| cell.disabled);
-        let id = known.map_or(fresh, |cell| cell.id);
-        let row = CellRow { id, name: name.to_owned(), url: url.clone(), disabled };
-        cells::put(tx, &row, now).await?;
-        Ok(id)
-    })
-}
-
-/// A sentence about what the guests run on.
-async fn start_agents(
-    parts: &Parts<'_>,
-    storage: &Storage,
-    hub: &Arc<Hub>,
-    behind: &mut Vec<Behind>,
-) -> Result<String> {
-    let guests = parts.state.join("guests");
-    let hosts = hypervisors(&parts.config.agent, storage, &guests).await?;
-    let count = hosts.len();
-    let facts = hosts.first().map(|(_, hypervisor)| hypervisor.facts());
-    for (host, hypervisor) in hosts {
-        let mut settings = HostConfig::new(host.clone());
-        settings.availability_zone.clone_from(&parts.config.compute.availability_zone);
-        settings.scratch = parts.state.join("tmp");
-        let pools = HostPools::new(storage.of_host(&parts.config.compute.pools), storage.all());
-        let agent = Agent::new(settings, hypervisor, pools, parts.images.clone(), parts.clock.clone());
-        let link: Arc<dyn ToConductor> = Arc::new(hub.connect(&host, agent.clone()));
-        behind.push(Behind::new(move |stop| agent.run(link, stop)));
-    }
-    Ok(match facts {
-        Some(facts) if count == 1 => format!(
-            "guests run in {} {}.{} with {}: {}",
-            facts.hypervisor_type,
-            facts.hypervisor_version / 1_000_000,
-            facts.hypervisor_version / 1_000 % 1_000,
-            facts.accelerator,
-            facts.accelerator_reason
-        ),
-        _ => format!("{count} simulated hosts"),
-    })
-}
-
-/// From the API to the conductor of the same process.
-struct Nudged {
-    conductor: Arc<Conductor>,
-}
-
-impl umbel_compute::Nudge for Nudged {
-    fn flow(&self) {
-        self.conductor.nudge().now();
-    }
-
-    fn server(&self, cell: CellId, server: ServerId) {
-        let Ok(cell) = self.conductor.cell(cell) else {
-            return;
+/// What identity puts into its catalog: what is here, what the configuration says is elsewhere, and where one address
+/// stands for the whole cloud all of it. Of others nothing is known; their rows are the operator's.
+fn catalog(config: &Config, roles: &Roles, url: &str) -> Vec<EndpointSpec> {
+    let place = |role: Role, kind: &str, path: &str, version: &str| {
+        let root = match (roles.has(role), configured(config, kind), &config.listen.public_url) {
+            (true, _, _) => format!("{url}{path}"),
+            (false, Some(root), _) => root.trim_end_matches('/').trim_end_matches(version).to_owned(),
+            (false, None, Some(public)) => format!("{}{path}", public.trim_end_matches('/')),
+            (false, None, None) => return None,
         };
-        tokio::spawn(async move {
-            if let Err(error) = cell.changed(server).await {
-                tracing::warn!(%server, cause = error.cause(), "a change waits for the next sweep: {error}");
-            }
-        });
-    }
+        Some(format!("{root}{version}"))
+    };
+    let row = |(role, kind, name, what, path, version): &(Role, &str, &str, &str, &str, &str)| {
+        Some(EndpointSpec::new(kind, name, what, &place(*role, kind, path, version)?))
+    };
+    CATALOG.iter().filter_map(row).collect()
 }
 
 /// Roles, the administrator, the services' user, and the catalog with this cloud's URLs.
 pub async fn bootstrap_identity(
     identity: &Identity,
-    region: &str,
+    config: &Config,
+    roles: &Roles,
     url: &str,
     admin: &str,
     service: &str,
 ) -> Result<()> {
-    let endpoint =
-        |kind: &str, name: &str, what: &str, path: &str| EndpointSpec::new(kind, name, what, &format!("{url}{path}"));
     let spec = BootstrapSpec {
         admin_password: admin.to_owned(),
         service_password: Some(service.to_owned()),
-        region: region.to_owned(),
-        endpoints: vec![
-            endpoint("identity", "keystone", "Identity", "/identity"),
-            endpoint("image", "glance", "Image", "/image"),
-            endpoint("compute", "nova", "Compute", "/compute/v2.1"),
-        ],
+        region: config.region.clone(),
+        endpoints: catalog(config, roles, url),
         demo: None,
     };
     identity.bootstrap(&spec).await.map(drop)
@@ -403,11 +291,18 @@ async fn look_at<S: Schema>(config: &Config, configured: &Option<String>, name: 
 /// The configured pools, opened, in the order of the configuration.
 pub struct Storage {
     pools: Vec<HostPool>,
+    /// Those of the local pools: what guests of this process have open is theirs to change.
+    stores: Vec<Arc<LocalStore>>,
     /// The world of what is simulated; one per process, so that simulated hosts share their pools.
     world: Arc<Simulation>,
 }
 
 impl Storage {
+    /// For a process that works on no disks.
+    fn none() -> Storage {
+        Storage { pools: Vec::new(), stores: Vec::new(), world: Simulation::new(Mode::Timed(Timings::default())) }
+    }
+
     /// Opens all pools. A Ceph cluster need not answer yet.
     pub async fn open(config: &Config, rng: &dyn Rng) -> Result<Storage> {
         let start = Duration::from_millis(config.agent.simulated_start_ms);
@@ -424,7 +319,7 @@ impl Storage {
             };
             pools.push(HostPool { pool: driver, tier: pool.tier, driver: kind.to_owned(), shared });
         }
-        Ok(Storage { pools, world })
+        Ok(Storage { pools, stores: opened.stores.into_values().collect(), world })
     }
 
     pub fn pool(&self, name: &str) -> Result<Arc<dyn Pool>> {
@@ -438,6 +333,9 @@ impl Storage {
     }
 
     fn sentence(&self) -> String {
+        if self.pools.is_empty() {
+            return "no disks are worked on here".to_owned();
+        }
         let pools = self.pools.iter().map(|pool| format!("{} ({}, {})", pool.pool.name(), pool.driver, pool.tier));
         format!("disks live in the pools {}", pools.collect::<Vec<_>>().join(", "))
     }
@@ -500,7 +398,8 @@ pub async fn hypervisors(
     };
     match agent.hypervisor {
         HypervisorKind::Qemu => {
-            let qemu: Arc<dyn Hypervisor> = QemuHypervisor::open(guests, umbel_driver_qemu::Options::default()).await?;
+            let qemu = QemuHypervisor::open(guests, umbel_driver_qemu::Options::default()).await?;
+            storage.stores.iter().for_each(|store| store.set_live(qemu.clone()));
             Ok(vec![(host, qemu)])
         }
         HypervisorKind::Simulated => Ok((0..agent.simulated_hosts.max(1))

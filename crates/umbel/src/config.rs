@@ -2,7 +2,7 @@
 //! cloud: SQLite, an in-process bus, local disks, one port.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,6 +15,8 @@ pub struct Config {
     pub dir: PathBuf,
     pub region: String,
     pub listen: Listen,
+    pub services: Services,
+    pub bus: BusConfig,
     pub database: Databases,
     /// Where disks live. Without any: one local store with the pools `images`, `vms` and `volumes`.
     pub pools: Vec<PoolConfig>,
@@ -34,6 +36,60 @@ pub struct Listen {
     pub ports: BTreeMap<String, u16>,
     /// URL by which clients reach the shared port, where it differs from address and port (a proxy, a name).
     pub public_url: Option<String>,
+    /// Where `GET /metrics` answers, without a token; nowhere if absent. Never on the port of the services: what a cloud
+    /// does, and how much, is nothing for whoever reaches that.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Services in other processes, as roots without a version: `http://control:5000/identity`. A process asks itself for
+/// what it serves, and others for the rest.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Services {
+    pub identity: Option<String>,
+    /// Looked up in identity's catalog where it is not named here. In the process that serves identity it goes the other
+    /// way: what is named here is put into the catalog.
+    pub image: Option<String>,
+    pub volume: Option<String>,
+    pub compute: Option<String>,
+    /// Which of the catalog's URLs services call each other by: `public`, `internal` or `admin`.
+    pub interface: Interface,
+    /// Holds the password of the services' user. Absent: `dir`/keys/service.password, which the process with identity
+    /// makes at its first start.
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interface {
+    Public,
+    #[default]
+    Internal,
+    Admin,
+}
+
+impl Interface {
+    pub fn name(self) -> &'static str {
+        match self {
+            Interface::Public => "public",
+            Interface::Internal => "internal",
+            Interface::Admin => "admin",
+        }
+    }
+}
+
+/// The way between conductors and what runs in other processes: agents, and compute's API.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct BusConfig {
+    /// Where this process's conductor waits for agents and APIs of other processes; nowhere if absent.
+    pub listen: Option<SocketAddr>,
+    /// Addresses of conductors, `host:port`: all of them, for agents and APIs without a conductor in their process.
+    pub conductors: Vec<String>,
+    /// Folder with `ca.pem`, `cert.pem` and `key.pem`, as `umbel cert` writes it. Absent: `dir`/keys/bus.
+    pub certificates: Option<PathBuf>,
+    /// Without TLS, so that whoever connects is believed. For tests; refused for other addresses than the loopback's.
+    pub insecure: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -111,6 +167,8 @@ pub struct ComputeConfig {
 pub struct AgentConfig {
     /// Name of this host; its hostname if absent.
     pub host: Option<String>,
+    /// The cell that this host belongs to, of those in `database.cells`; the first if absent.
+    pub cell: Option<String>,
     pub hypervisor: HypervisorKind,
     /// Hosts that one process stands for, with the simulated hypervisor.
     pub simulated_hosts: u32,
@@ -138,6 +196,8 @@ impl Default for Config {
             dir: ".umbel/run".into(),
             region: "RegionOne".into(),
             listen: Listen::default(),
+            services: Services::default(),
+            bus: BusConfig::default(),
             database: Databases::default(),
             pools: Vec::new(),
             image: ImageConfig::default(),
@@ -150,7 +210,13 @@ impl Default for Config {
 
 impl Default for Listen {
     fn default() -> Self {
-        Listen { address: IpAddr::from([127, 0, 0, 1]), port: 5000, ports: BTreeMap::new(), public_url: None }
+        Listen {
+            address: IpAddr::from([127, 0, 0, 1]),
+            port: 5000,
+            ports: BTreeMap::new(),
+            public_url: None,
+            metrics: None,
+        }
     }
 }
 
@@ -180,7 +246,13 @@ impl Default for ComputeConfig {
 
 impl Default for AgentConfig {
     fn default() -> Self {
-        AgentConfig { host: None, hypervisor: HypervisorKind::Qemu, simulated_hosts: 1, simulated_start_ms: 0 }
+        AgentConfig {
+            host: None,
+            cell: None,
+            hypervisor: HypervisorKind::Qemu,
+            simulated_hosts: 1,
+            simulated_start_ms: 0,
+        }
     }
 }
 
@@ -229,7 +301,7 @@ impl Config {
             }
         }
         for service in self.listen.ports.keys() {
-            if !["identity", "image", "compute"].contains(&service.as_str()) {
+            if !["identity", "image", "volume", "compute"].contains(&service.as_str()) {
                 return Err(Error::bad_request(format!("listen.ports names '{service}', which is no service here.")));
             }
         }
@@ -241,7 +313,30 @@ impl Config {
         if self.database.cells.is_empty() {
             return Err(Error::bad_request("database.cells names no cell."));
         }
-        Ok(())
+        self.check_bus()
+    }
+
+    fn check_bus(&self) -> Result<()> {
+        if let Some(cell) = self.agent.cell.as_ref().filter(|cell| !self.database.cells.contains_key(*cell)) {
+            return Err(Error::bad_request(format!("agent.cell is '{cell}', which database.cells does not have.")));
+        }
+        if !self.bus.insecure {
+            return Ok(());
+        }
+        let local = |address: &str| address.starts_with("127.") || address.starts_with("[::1]:");
+        let listens = self.bus.listen.is_none_or(|address| address.ip().is_loopback());
+        match listens && self.bus.conductors.iter().all(|address| local(address)) {
+            true => Ok(()),
+            false => Err(Error::bad_request(
+                "bus.insecure is for the loopback (127.0.0.1) only; make certificates with `umbel cert`.",
+            )),
+        }
+    }
+
+    /// The cell of the hosts that this process stands for.
+    pub fn host_cell(&self) -> &str {
+        let first = || self.database.cells.keys().next().map_or("", String::as_str);
+        self.agent.cell.as_deref().unwrap_or_else(first)
     }
 
     /// The pools images, vms and volumes of one Ceph cluster, in place of what was configured.
@@ -309,6 +404,9 @@ mod tests {
         check("[[pools]]\nname = 'a'\ndriver = 'local'\n[[pools]]\nname = 'a'\ndriver = 'simulated'\n", "twice");
         check("[listen.ports]\nbogus = 1\n", "bogus");
         check("[compute]\ncpu_ratio = 0.0\n", "cpu_ratio");
+        check("[agent]\ncell = 'x'\n", "agent.cell");
+        check("[bus]\ninsecure = true\nlisten = '0.0.0.0:5010'\n", "bus.insecure");
+        check("[bus]\ninsecure = true\nconductors = ['control:5010']\n", "bus.insecure");
         assert!(Config::parse("[[pools]]\nname = 'a'\ndriver = 'gfs'\n").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The assembly: configuration, command line, and [`compose`], the one file that names concrete drivers.
 
 pub mod bench;
+mod certs;
 pub mod cli;
 pub mod compose;
 pub mod config;
@@ -8,7 +9,9 @@ pub mod demo;
 mod doctor;
 mod inprocess;
 mod progress;
+pub mod roles;
 pub mod running;
 mod services;
 pub mod state;
 mod up;
+mod volumes;

@@ -1,4 +1,4 @@
-//! A cloud that runs: its services on their ports, what works behind them, and its end.
+//! A cloud that runs, or some roles of one: services on their ports, what works behind them, and the end.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use umbel_client::{Auth, CloudConfig, Images as ImageClient};
+use umbel_client::{Auth, CloudConfig, Transport};
 use umbel_core::{Clock, Result, Rng, SystemClock, SystemRng};
-use umbel_http::{Server, serve};
+use umbel_http::{App, Server, serve};
 
 use crate::cli::Role;
-use crate::compose::{self, Behind, Parts};
+use crate::compose::{self, Behind, Built, Parts};
 use crate::config::Config;
-use crate::inprocess::InProcess;
-use crate::services::{ImageService, ServiceLogin};
+use crate::roles::Roles;
+use crate::services::{ImageService, Places, ServiceLogin, Ways};
 use crate::state::StateDir;
+use crate::volumes::VolumeService;
 
 /// Name of the services' own user.
 const SERVICE_USER: &str = "service";
@@ -24,8 +25,10 @@ const SERVICE_PROJECT: &str = "service";
 
 /// A cloud, or some roles of one, in this process.
 pub struct Running {
-    /// Root of the shared port: `http://127.0.0.1:5000`.
+    /// Root of the shared port, `http://127.0.0.1:5000`; empty where no API is served.
     pub url: String,
+    /// Of the metrics' own port, where it is configured.
+    pub metrics: Option<SocketAddr>,
     /// A sentence about the hypervisor, and one about the pools.
     pub hypervisor: String,
     pub storage: String,
@@ -39,59 +42,87 @@ pub struct Running {
 
 impl Running {
     pub async fn start(mut config: Config, roles: &[Role]) -> Result<Running> {
+        let roles = Roles::new(roles, &config)?;
         let state = StateDir::open(&config.dir)?;
         config.dir = state.path().to_owned();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rng: Arc<dyn Rng> = Arc::new(SystemRng::new());
-        let router = Arc::new(InProcess::default());
-        let service_password = state.service_password(&*rng)?;
-        let service = login(&config, SERVICE_USER, &service_password, SERVICE_PROJECT, "http://in-process");
-        let login_of_services = Arc::new(ServiceLogin::new(service, router.clone()));
-        let images = ImageClient::new(router.clone(), "http://in-process/image");
-        let images = Arc::new(ImageService::new(images, login_of_services));
-        let parts = Parts { config: &config, state: &state, clock: clock.clone(), rng: rng.clone(), images };
-        let built = compose::build(&parts, roles).await?;
-
-        let shared = built.app.router((built.services)());
-        router.set(shared.clone());
-        let address = SocketAddr::new(config.listen.address, config.listen.port);
-        let server = serve(address, shared).await?;
-        let url = config.listen.public_url.clone().unwrap_or_else(|| format!("http://{}", server.address));
-        let mut servers = vec![server];
-        for service in (built.services)() {
-            let name = service.prefix.trim_start_matches('/');
-            if let Some(port) = config.listen.ports.get(name) {
-                let address = SocketAddr::new(config.listen.address, *port);
-                servers.push(serve(address, built.app.alone(service)).await?);
-            }
+        let inside = Arc::new(Ways::default());
+        let ways: Arc<dyn Transport> = inside.clone();
+        let login = Arc::new(ServiceLogin::new(
+            service_user(&config, &state, &roles, &*rng)?,
+            Places::new(&roles, &config),
+            ways.clone(),
+        ));
+        let parts = Parts {
+            config: &config,
+            state: &state,
+            clock,
+            rng: rng.clone(),
+            ways,
+            images: Arc::new(ImageService::new(login.clone())),
+            volumes: Arc::new(VolumeService::new(login.clone())),
+            login,
+        };
+        let built = compose::build(&parts, &roles).await?;
+        let (url, servers) = listen(&config, &built, &inside).await?;
+        let mut running = Running {
+            admin: account(&config, "admin", String::new(), "admin", format!("{url}/identity")),
+            url,
+            metrics: None,
+            hypervisor: built.hypervisor,
+            storage: built.storage,
+            clouds_yaml: state.join("clouds.yaml"),
+            state,
+            servers,
+            stop: watch::Sender::new(false),
+            behind: JoinSet::new(),
+        };
+        if let Some(address) = config.listen.metrics {
+            let server = serve(address, App::metrics_router()).await?;
+            running.metrics = Some(server.address);
+            running.servers.push(server);
         }
-
-        let admin_password = state.admin_password(&*rng)?;
         if let Some(identity) = &built.identity {
-            compose::bootstrap_identity(identity, &config.region, &url, &admin_password, &service_password).await?;
+            running.bootstrap(&config, &roles, identity, &*rng).await?;
         }
-        let clouds_yaml = state.write_clouds_yaml(&format!("{url}/identity"), &admin_password, &config.region)?;
-        let admin = login(&config, "admin", &admin_password, "admin", &url);
-        let (stop, stopped) = watch::channel(false);
-        let mut behind = JoinSet::new();
         for Behind(work) in built.behind {
-            behind.spawn(work(stopped.clone()));
+            running.behind.spawn(work(running.stop.subscribe()));
         }
-        let (hypervisor, storage) = (built.hypervisor, built.storage);
-        Ok(Running { url, hypervisor, storage, admin, clouds_yaml, state, servers, stop, behind })
+        Ok(running)
     }
 
-    /// How the administrator logs in.
+    async fn bootstrap(
+        &mut self,
+        config: &Config,
+        roles: &Roles,
+        identity: &umbel_identity::Identity,
+        rng: &dyn Rng,
+    ) -> Result<()> {
+        let (admin, service) = (self.state.admin_password(rng)?, self.state.service_password(rng)?);
+        compose::bootstrap_identity(identity, config, roles, &self.url, &admin, &service).await?;
+        self.state.write_clouds_yaml(&format!("{}/identity", self.url), &admin, &config.region)?;
+        self.admin.auth.password = Some(admin);
+        Ok(())
+    }
+
+    /// How the administrator logs in. Only the process with identity knows the password.
     pub fn admin(&self) -> CloudConfig {
         self.admin.clone()
     }
 
+    /// Written by the process with identity.
     pub fn clouds_yaml(&self) -> &Path {
         &self.clouds_yaml
     }
 
     pub fn dir(&self) -> &Path {
         self.state.path()
+    }
+
+    /// Where services stand, the shared port first.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(|server| server.address).collect()
     }
 
     /// Takes no more requests, finishes those that run, puts work in progress down where it can be taken up again.
@@ -111,13 +142,50 @@ impl Running {
     }
 }
 
-fn login(config: &Config, user: &str, password: &str, project: &str, url: &str) -> CloudConfig {
+/// Opens the ports of the services that are here; the shared one's URL.
+async fn listen(config: &Config, built: &Built, inside: &Ways) -> Result<(String, Vec<Server>)> {
+    let Some(app) = &built.app else {
+        return Ok((String::new(), Vec::new()));
+    };
+    let shared = app.router((built.services)());
+    inside.set(shared.clone());
+    let server = serve(SocketAddr::new(config.listen.address, config.listen.port), shared).await?;
+    let url = config.listen.public_url.clone().unwrap_or_else(|| format!("http://{}", server.address));
+    let mut servers = vec![server];
+    for service in (built.services)() {
+        let name = service.prefix.trim_start_matches('/');
+        if let Some(port) = config.listen.ports.get(name) {
+            let address = SocketAddr::new(config.listen.address, *port);
+            servers.push(serve(address, app.alone(service)).await?);
+        }
+    }
+    Ok((url, servers))
+}
+
+/// How the services of this process log in, if any does.
+fn service_user(config: &Config, state: &StateDir, roles: &Roles, rng: &dyn Rng) -> Result<Option<CloudConfig>> {
+    if !roles.calls_services() {
+        return Ok(None);
+    }
+    // Identity here takes whatever password is here, and makes one where there is none; elsewhere it is identity's.
+    let password = match (&config.services.password_file, roles.has(Role::Identity)) {
+        (None, true) => state.service_password(rng)?,
+        (Some(file), _) => StateDir::read_password(file)?,
+        (None, false) => StateDir::read_password(&state.service_password_file())?,
+    };
+    let url = Places::new(roles, config).identity().unwrap_or_default().to_owned();
+    let mut user = account(config, SERVICE_USER, password, SERVICE_PROJECT, url);
+    config.services.interface.name().clone_into(&mut user.interface);
+    Ok(Some(user))
+}
+
+fn account(config: &Config, user: &str, password: String, project: &str, auth_url: String) -> CloudConfig {
     let default = || Some("Default".to_owned());
     CloudConfig {
         auth: Auth {
-            auth_url: format!("{url}/identity"),
+            auth_url,
             username: Some(user.to_owned()),
-            password: Some(password.to_owned()),
+            password: Some(password),
             user_domain_name: default(),
             project_name: Some(project.to_owned()),
             project_domain_name: default(),

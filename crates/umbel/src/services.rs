@@ -1,74 +1,198 @@
-//! What services of this cloud ask each other, over the public APIs and with a token of their own.
+//! What services of this cloud ask each other, over the public APIs and with a token of their own: in this process
+//! without a socket, elsewhere by HTTP.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use umbel_agent::ImageStore;
-use umbel_client::{ByteStream, Cloud, CloudConfig, ImageView, Images, Transport};
+use umbel_client::{Body, ByteStream, Cloud, CloudConfig, HttpTransport, ImageLocation, ImageView, Images, Transport};
 use umbel_compute::ImageCatalog;
 use umbel_core::{Error, Kind, Result};
 
-/// A token is renewed when this much of its life is over; the shortest life an operator may choose is longer.
+use crate::cli::Role;
+use crate::config::Config;
+use crate::inprocess::InProcess;
+use crate::roles::Roles;
+
+/// A token is renewed when this much of its life is over; the shortest life an operator may choose is longer. With it
+/// the catalog is read again, and a service that moved is found.
 const RENEW: Duration = Duration::from_secs(240);
+
+/// Host of the URLs that lead into this process. No name that resolves has a hyphen and no dot.
+const HERE: &str = "in-process";
+
+/// Roles that serve an API: the role, its path, its type in the catalog.
+const SERVED: [(Role, &str, &str); 3] =
+    [(Role::Identity, "identity", "identity"), (Role::Image, "image", "image"), (Role::Compute, "compute", "compute")];
+
+/// Where services answer, by their type in the catalog; one that is not here is in the catalog.
+#[derive(Clone, Debug, Default)]
+pub struct Places(BTreeMap<&'static str, String>);
+
+impl Places {
+    pub fn new(roles: &Roles, config: &Config) -> Places {
+        let mut places = BTreeMap::new();
+        for (role, path, kind) in SERVED {
+            let place = match roles.has(role) {
+                true => Some(format!("http://{HERE}/{path}")),
+                false => configured(config, kind).cloned(),
+            };
+            places.extend(place.map(|place| (kind, place.trim_end_matches('/').to_owned())));
+        }
+        Places(places)
+    }
+
+    /// Root of identity, which nobody can look up.
+    pub fn identity(&self) -> Option<&str> {
+        self.0.get("identity").map(String::as_str)
+    }
+}
+
+/// Where the configuration says that a service is, by its type in the catalog.
+pub fn configured<'a>(config: &'a Config, kind: &str) -> Option<&'a String> {
+    let services = &config.services;
+    match kind {
+        "identity" => services.identity.as_ref(),
+        "image" => services.image.as_ref(),
+        "block-storage" => services.volume.as_ref(),
+        "compute" => services.compute.as_ref(),
+        _ => None,
+    }
+}
+
+/// Into this process's router, or over a socket, by the host in a request's URL.
+#[derive(Default)]
+pub struct Ways {
+    here: InProcess,
+    /// Made when it is needed first: a process that is a whole cloud never does.
+    outside: OnceLock<HttpTransport>,
+}
+
+impl Ways {
+    pub fn set(&self, router: umbel_http::Router) {
+        self.here.set(router);
+    }
+
+    fn outside(&self) -> Result<&HttpTransport> {
+        if let Some(made) = self.outside.get() {
+            return Ok(made);
+        }
+        let made = HttpTransport::new(false)?;
+        Ok(self.outside.get_or_init(|| made))
+    }
+}
+
+#[async_trait]
+impl Transport for Ways {
+    async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
+        match request.uri().host() == Some(HERE) {
+            true => self.here.send(request).await,
+            false => self.outside()?.send(request).await,
+        }
+    }
+}
 
 /// The services' own user, logged in.
 pub struct ServiceLogin {
-    config: CloudConfig,
+    /// None where no role of this process calls others.
+    config: Option<CloudConfig>,
+    places: Places,
     transport: Arc<dyn Transport>,
-    token: Mutex<Option<(String, Instant)>>,
+    session: Mutex<Option<(Cloud, Instant)>>,
 }
 
 impl ServiceLogin {
-    pub fn new(config: CloudConfig, transport: Arc<dyn Transport>) -> Self {
-        ServiceLogin { config, transport, token: Mutex::new(None) }
+    pub fn new(config: Option<CloudConfig>, places: Places, transport: Arc<dyn Transport>) -> Self {
+        ServiceLogin { config, places, transport, session: Mutex::new(None) }
+    }
+
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// A token with the role `service`. Callers wait for one login rather than each make its own.
     pub async fn token(&self) -> Result<String> {
-        let mut held = self.token.lock().await;
-        if let Some((token, since)) = &*held
+        Ok(self.session().await?.token().to_owned())
+    }
+
+    /// Root of a service by its type in the catalog, as the catalog has it where it is neither here nor configured.
+    pub async fn endpoint(&self, kind: &str) -> Result<String> {
+        match self.places.0.get(kind) {
+            Some(place) => Ok(place.clone()),
+            None => self.session().await?.endpoint(kind).map(str::to_owned).map_err(|error| {
+                let known = Error::unavailable(format!("Nobody knows where the service '{kind}' is."));
+                known.because(error.for_log()).because("looked in [services] and in the catalog")
+            }),
+        }
+    }
+
+    async fn session(&self) -> Result<Cloud> {
+        let Some(config) = &self.config else {
+            return Err(Error::internal("this process has no user of its own"));
+        };
+        let mut held = self.session.lock().await;
+        if let Some((cloud, since)) = &*held
             && since.elapsed() < RENEW
         {
-            return Ok(token.clone());
+            return Ok(cloud.clone());
         }
-        let token = Cloud::login(&self.config, &*self.transport).await.map_err(|error| {
+        let cloud = Cloud::connect(config, self.transport.clone()).await.map_err(|error| {
             Error::new(Kind::Unavailable, "Identity does not let the service in.").because(error.for_log())
         })?;
-        *held = Some((token.clone(), Instant::now()));
-        Ok(token)
+        *held = Some((cloud.clone(), Instant::now()));
+        Ok(cloud)
     }
 }
 
 /// The image service, for agents that import and for compute, which wants to know what it boots.
 pub struct ImageService {
-    images: Images,
     login: Arc<ServiceLogin>,
 }
 
 impl ImageService {
-    pub fn new(images: Images, login: Arc<ServiceLogin>) -> Self {
-        ImageService { images, login }
+    pub fn new(login: Arc<ServiceLogin>) -> Self {
+        ImageService { login }
+    }
+
+    async fn images(&self) -> Result<Images> {
+        Ok(Images::new(self.login.transport().clone(), &self.login.endpoint("image").await?))
     }
 }
 
 #[async_trait]
 impl ImageStore for ImageService {
     async fn open(&self, image_id: &str) -> Result<ByteStream> {
-        self.images.download(&self.login.token().await?, image_id).await
+        self.images().await?.download(&self.login.token().await?, image_id).await
+    }
+
+    async fn upload(&self, image_id: &str, size: u64, bytes: ByteStream) -> Result<()> {
+        let (images, token) = (self.images().await?, self.login.token().await?);
+        match images.upload(&token, image_id, Some(size), bytes).await {
+            // It was sent before, and the answer lost.
+            Err(error) if error.is(Kind::Conflict) => {
+                let image = images.show(&self.login.token().await?, image_id).await?;
+                if image.status == "active" && image.size == Some(size) { Ok(()) } else { Err(error) }
+            }
+            outcome => outcome,
+        }
     }
 }
 
 #[async_trait]
 impl ImageCatalog for ImageService {
     async fn show(&self, token: &str, id: &str) -> Result<ImageView> {
-        self.images.show(token, id).await
+        self.images().await?.show(token, id).await
     }
 
-    async fn locations(&self, id: &str) -> Result<Vec<String>> {
-        let locations = self.images.locations(&self.login.token().await?, id).await?;
-        Ok(locations.into_iter().map(|location| location.url).collect())
+    async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>> {
+        self.images().await?.locations(&self.login.token().await?, id).await
     }
 }

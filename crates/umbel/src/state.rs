@@ -61,6 +61,23 @@ impl StateDir {
         self.secret("keys/service.password", || random_hex(rng))
     }
 
+    pub fn service_password_file(&self) -> PathBuf {
+        self.join("keys/service.password")
+    }
+
+    /// A password that another process made, or the operator.
+    pub fn read_password(file: &Path) -> Result<String> {
+        let text = fs::read_to_string(file).map_err(|error| {
+            let hint = "It is keys/service.password below the directory of the process with identity; name a copy in \
+                        services.password_file.";
+            Error::bad_request(format!(
+                "The services' password cannot be read from {}: {error}. {hint}",
+                file.display()
+            ))
+        })?;
+        Ok(text.trim().to_owned())
+    }
+
     /// `clouds.yaml` for the administrator, under the name `umbel`.
     pub fn write_clouds_yaml(&self, auth_url: &str, password: &str, region: &str) -> Result<PathBuf> {
         let text = format!(
@@ -91,7 +108,7 @@ impl StateDir {
 }
 
 /// Whole or not at all, and for the owner's eyes only.
-fn write_private(path: &Path, text: &str) -> Result<()> {
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let draft = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;

@@ -44,7 +44,13 @@ pub async fn up(config: Config, args: UpArgs) -> Result<()> {
 
 pub async fn serve(config: Config, roles: &[Role]) -> Result<()> {
     let running = Running::start(config, roles).await?;
-    println!("umbel serves {roles:?} at {}", running.url);
+    let names: Vec<String> = roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+    match running.url.as_str() {
+        "" => println!("umbel serves {}", names.join(", ")),
+        url => println!("umbel serves {} at {url}", names.join(", ")),
+    }
+    println!("  {}", running.hypervisor);
+    println!("  {}", running.storage);
     stopped().await?;
     running.stop(GRACE).await;
     Ok(())

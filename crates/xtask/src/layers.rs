@@ -75,7 +75,8 @@ const TESTS_MAY_USE: &[&str] = &["testkit"];
 const ITS_TESTS_MAY_USE: &[(&str, &[&str])] = &[("conductor", &["agent", "driver"])];
 
 /// Foreign crates that one of ours wraps, so that nobody else need know them; `(foreign, ours)`.
-const WRAPPED: &[(&str, &str)] = &[("sqlx", "db"), ("axum", "http"), ("libloading", "driver-ceph")];
+const WRAPPED: &[(&str, &str)] =
+    &[("sqlx", "db"), ("axum", "http"), ("libloading", "driver-ceph"), ("tonic", "bus"), ("rcgen", "bus")];
 
 /// The one file that names concrete drivers, and the crates that are made to know everything.
 const COMPOSE: &str = "crates/umbel/src/compose.rs";

@@ -1,9 +1,11 @@
 //! The whole system through real clients. Each test starts a cloud of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod apart;
 mod crash;
 mod databases;
 mod demo;
 mod hostile;
 mod main_job;
 mod scale;
+mod serve;
