@@ -9,6 +9,7 @@ use umbel_core::{Error, Kind};
 pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 pub const EIO: i32 = 5;
+pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
@@ -51,7 +52,7 @@ impl Failed {
             // Neither key nor caps are the caller's: to them, the pool is out of order.
             EPERM | EACCES | ENOTCONN | ESHUTDOWN | ECONNREFUSED | EHOSTUNREACH => Kind::Unavailable,
             // Another client holds the image's lock, or watches it, or clones stand in the way.
-            EBUSY | EROFS | ENOTEMPTY => Kind::Busy,
+            EAGAIN | EBUSY | EROFS | ENOTEMPTY => Kind::Busy,
             _ => Kind::Internal,
         }
     }

@@ -12,6 +12,8 @@
 
 mod aio;
 mod connection;
+mod contents;
+mod hold;
 mod image;
 mod pool;
 
@@ -23,7 +25,8 @@ use umbel_core::{Error, Result};
 
 pub use self::aio::DataImage;
 pub use self::connection::{Client, Connection, IoCtx};
-pub use self::image::{Access, Image, Parent, Which};
+pub use self::hold::{Event, Hold};
+pub use self::image::{Access, CloneImage, Image, Parent, Which};
 pub use self::pool::TrashEntry;
 use crate::errno::{EINVAL, Failed};
 
@@ -42,6 +45,9 @@ pub const LIBRADOS_OPERATION_NOFLAG: c_int = 0;
 pub const RBD_IMAGE_OPTION_FORMAT: c_int = 0;
 pub const RBD_IMAGE_OPTION_FEATURES: c_int = 1;
 pub const RBD_IMAGE_OPTION_CLONE_FORMAT: c_int = 12;
+
+pub type rbd_update_callback_t = unsafe extern "C" fn(*mut c_void);
+pub type diff_callback_t = unsafe extern "C" fn(u64, usize, c_int, *mut c_void) -> c_int;
 
 pub const RBD_LOCK_MODE_EXCLUSIVE: c_int = 0;
 
@@ -136,6 +142,7 @@ functions! {
     fn rados_release_write_op(rados_write_op_t);
     fn rados_write_op_create(rados_write_op_t, c_int, *const c_char);
     fn rados_write_op_operate(rados_write_op_t, rados_ioctx_t, *const c_char, *mut i64, c_int) -> c_int;
+    fn rados_remove(rados_ioctx_t, *const c_char) -> c_int;
     fn rados_application_list(rados_ioctx_t, *mut c_char, *mut usize) -> c_int;
 
     fn rbd_version(*mut c_int, *mut c_int, *mut c_int);
@@ -148,6 +155,7 @@ functions! {
         rados_ioctx_t, *const c_char, *const c_char, rados_ioctx_t, *const c_char, rbd_image_options_t,
     ) -> c_int;
     fn rbd_remove(rados_ioctx_t, *const c_char) -> c_int;
+    fn rbd_rename(rados_ioctx_t, *const c_char, *const c_char) -> c_int;
     fn rbd_list2(rados_ioctx_t, *mut rbd_image_spec_t, *mut usize) -> c_int;
     fn rbd_image_spec_list_cleanup(*mut rbd_image_spec_t, usize);
     fn rbd_trash_move(rados_ioctx_t, *const c_char, u64) -> c_int;
@@ -161,8 +169,20 @@ functions! {
     fn rbd_open_by_id_read_only(rados_ioctx_t, *const c_char, *mut rbd_image_t, *const c_char) -> c_int;
     fn rbd_close(rbd_image_t) -> c_int;
     fn rbd_get_size(rbd_image_t, *mut u64) -> c_int;
+    fn rbd_get_id(rbd_image_t, *mut c_char, usize) -> c_int;
+    fn rbd_get_features(rbd_image_t, *mut u64) -> c_int;
     fn rbd_resize2(rbd_image_t, u64, bool, librbd_progress_fn_t, *mut c_void) -> c_int;
     fn rbd_lock_acquire(rbd_image_t, c_int) -> c_int;
+    fn rbd_is_exclusive_lock_owner(rbd_image_t, *mut c_int) -> c_int;
+    fn rbd_write(rbd_image_t, u64, usize, *const c_char) -> isize;
+    fn rbd_diff_iterate2(
+        rbd_image_t, *const c_char, u64, u64, u8, u8, diff_callback_t, *mut c_void,
+    ) -> c_int;
+    fn rbd_quiesce_watch(
+        rbd_image_t, rbd_update_callback_t, rbd_update_callback_t, *mut c_void, *mut u64,
+    ) -> c_int;
+    fn rbd_quiesce_complete(rbd_image_t, u64, c_int);
+    fn rbd_quiesce_unwatch(rbd_image_t, u64) -> c_int;
     fn rbd_flatten_with_progress(rbd_image_t, librbd_progress_fn_t, *mut c_void) -> c_int;
     fn rbd_get_parent(rbd_image_t, *mut rbd_linked_image_spec_t, *mut rbd_snap_spec_t) -> c_int;
     fn rbd_linked_image_spec_cleanup(*mut rbd_linked_image_spec_t);
@@ -171,12 +191,15 @@ functions! {
     fn rbd_list_children3(rbd_image_t, *mut rbd_linked_image_spec_t, *mut usize) -> c_int;
     fn rbd_metadata_get(rbd_image_t, *const c_char, *mut c_char, *mut usize) -> c_int;
     fn rbd_metadata_set(rbd_image_t, *const c_char, *const c_char) -> c_int;
+    fn rbd_metadata_remove(rbd_image_t, *const c_char) -> c_int;
 
     fn rbd_snap_list(rbd_image_t, *mut rbd_snap_info_t, *mut c_int) -> c_int;
     fn rbd_snap_list_end(*mut rbd_snap_info_t);
     fn rbd_snap_get_namespace_type(rbd_image_t, u64, *mut c_int) -> c_int;
     fn rbd_snap_get_trash_namespace(rbd_image_t, u64, *mut c_char, usize) -> c_int;
     fn rbd_snap_create(rbd_image_t, *const c_char) -> c_int;
+    fn rbd_snap_create2(rbd_image_t, *const c_char, u32, librbd_progress_fn_t, *mut c_void) -> c_int;
+    fn rbd_snap_rename(rbd_image_t, *const c_char, *const c_char) -> c_int;
     fn rbd_snap_remove(rbd_image_t, *const c_char) -> c_int;
     fn rbd_snap_remove_by_id(rbd_image_t, u64) -> c_int;
     fn rbd_snap_is_protected(rbd_image_t, *const c_char, *mut c_int) -> c_int;
@@ -188,6 +211,7 @@ functions! {
     fn rbd_aio_release(rbd_completion_t);
     fn rbd_aio_write(rbd_image_t, u64, usize, *const c_char, rbd_completion_t) -> c_int;
     fn rbd_aio_read(rbd_image_t, u64, usize, *mut c_char, rbd_completion_t) -> c_int;
+    fn rbd_aio_write_zeroes(rbd_image_t, u64, usize, rbd_completion_t, c_int, c_int) -> c_int;
     fn rbd_aio_flush(rbd_image_t, rbd_completion_t) -> c_int;
 }
 

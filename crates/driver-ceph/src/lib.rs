@@ -16,12 +16,17 @@
 //! What a cluster needs (pools, users, the monitor's interval) is in `docs/ceph.md`.
 
 mod cluster;
+mod differ;
 mod doctor;
 mod errno;
 mod ffi;
+mod limits;
+mod names;
+mod patch;
 mod pool;
 mod predecessor;
 mod remove;
+mod together;
 mod transfer;
 mod usage;
 

@@ -2,12 +2,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use umbel_core::{Error, Result};
-use umbel_driver::{Attachment, ByteStream, Capacity, DiskInfo, Location, Pool, Progress, Removed, WriteOptions};
+use umbel_driver::{
+    Attachment, ByteStream, Capacity, ChangeStream, Child, DiskInfo, Extent, Hidden, Limits, Location, Pool, Progress,
+    Removed, Usage, WriteOptions, check_together,
+};
 
 use crate::cluster::CephCluster;
 use crate::errno::{EEXIST, ENOENT, ENOSPC, Failed};
 use crate::ffi::{Access, Connection, Image, IoCtx, Parent, Which};
-use crate::{remove, transfer};
+use crate::{differ, limits, names, patch, remove, together, transfer};
 
 const SCHEME: &str = "rbd";
 
@@ -261,6 +264,63 @@ impl Pool for CephPool {
             user: config.user.clone(),
             conf: config.conf.clone(),
         }
+    }
+
+    async fn rename(&self, disk: &str, to: &str) -> Result<()> {
+        check_name(to)?;
+        let (disk, to) = (disk.to_owned(), to.to_owned());
+        self.run(move |ceph, pool| names::rename(ceph, pool, &disk, &to)).await
+    }
+
+    async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()> {
+        check_name(to)?;
+        let (disk, snapshot, to) = (disk.to_owned(), snapshot.to_owned(), to.to_owned());
+        self.run(move |ceph, pool| names::rename_snapshot(ceph, pool, &disk, &snapshot, &to)).await
+    }
+
+    async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()> {
+        check_together(disks)?;
+        if let [(disk, snapshot)] = disks {
+            return self.snapshot(disk, snapshot).await;
+        }
+        disks.iter().try_for_each(|(_, snapshot)| check_name(snapshot))?;
+        let disks: Vec<_> = disks.iter().map(|(disk, snapshot)| ((*disk).to_owned(), (*snapshot).to_owned())).collect();
+        self.run_long(move |ceph, pool| together::snapshot(ceph, pool, &disks)).await
+    }
+
+    async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>> {
+        let (disk, from, to) = (disk.to_owned(), from.map(str::to_owned), to.map(str::to_owned));
+        self.run_long(move |ceph, pool| differ::diff(ceph, pool, &disk, from.as_deref(), to.as_deref())).await
+    }
+
+    async fn patch(&self, disk: &str, changes: ChangeStream, progress: Progress) -> Result<u64> {
+        patch::patch(&self.cluster, &self.ceph, disk, changes, &progress).await
+    }
+
+    async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>> {
+        let (disk, snapshot) = (disk.to_owned(), snapshot.to_owned());
+        self.run(move |ceph, pool| names::children(ceph, pool, &disk, &snapshot)).await
+    }
+
+    /// Whole objects, so that a byte counts as 4 MiB.
+    async fn usage(&self, disk: &str) -> Result<Usage> {
+        let disk = disk.to_owned();
+        self.run_long(move |ceph, pool| differ::usage(ceph, pool, &disk)).await
+    }
+
+    async fn hidden(&self) -> Result<Vec<Hidden>> {
+        self.run_long(names::hidden).await
+    }
+
+    async fn limit(&self, disk: &str, limits: &Limits) -> Result<()> {
+        limits.check()?;
+        let (disk, limits) = (disk.to_owned(), limits.clone());
+        self.run(move |ceph, pool| limits::set(ceph, pool, &disk, &limits)).await
+    }
+
+    async fn limits(&self, disk: &str) -> Result<Limits> {
+        let disk = disk.to_owned();
+        self.run(move |ceph, pool| limits::get(ceph, pool, &disk)).await
     }
 }
 

@@ -106,6 +106,15 @@ pub fn purge(ceph: &CephName, pool: &IoCtx) -> Result<Vec<String>> {
     }
 }
 
+/// Whether the entry can be freed; `None` if it is none of those that [`hide`] has put there.
+pub fn is_ours(pool: &IoCtx, entry: &TrashEntry) -> Result<Option<bool>, Failed> {
+    let image = pool.open(Which::Id(&entry.id), None, Access::Read)?;
+    if image.metadata(MARK)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(!image.has_clones()?))
+}
+
 /// Whether the entry was ours, and is gone.
 fn free(pool: &IoCtx, entry: &TrashEntry) -> Result<bool, Failed> {
     let image = match pool.open(Which::Id(&entry.id), None, Access::Read) {

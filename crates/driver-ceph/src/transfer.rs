@@ -18,10 +18,10 @@ use crate::ffi::{Access, DataImage, Which};
 use crate::pool::CephName;
 
 /// Size of an RBD object by default. A write of one object is one request to one OSD.
-const OBJECT: usize = 4 << 20;
+pub const OBJECT: usize = 4 << 20;
 
 /// Objects on their way to the cluster per upload, so at most 36 MiB of memory each.
-const WRITES: usize = 8;
+pub const WRITES: usize = 8;
 
 /// Objects on their way from the cluster per download.
 const READS: usize = 4;
@@ -71,18 +71,18 @@ pub async fn read(
 }
 
 /// A piece of a range that lies in one object.
-struct Piece {
-    start: u64,
+pub struct Piece {
+    pub start: u64,
     end: u64,
 }
 
 impl Piece {
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 }
 
-fn pieces(range: Range<u64>) -> impl Iterator<Item = Piece> + Send {
+pub fn pieces(range: Range<u64>) -> impl Iterator<Item = Piece> + Send {
     let mut start = range.start;
     std::iter::from_fn(move || {
         let end = ((start / OBJECT as u64 + 1) * OBJECT as u64).min(range.end);
@@ -149,7 +149,7 @@ async fn receive(
     filled
 }
 
-async fn close(image: Arc<DataImage>) {
+pub async fn close(image: Arc<DataImage>) {
     // It fails only if it panics, and there is nothing to close then.
     let _ = tokio::task::spawn_blocking(move || image.close()).await;
 }

@@ -10,8 +10,10 @@
 // A suite can only say what it found by panicking; nothing of the product calls it.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 
+mod changes;
 mod disks;
 mod hypervisor;
+mod names;
 mod pool;
 mod sharing;
 

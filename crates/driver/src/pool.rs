@@ -248,64 +248,39 @@ pub trait Pool: Send + Sync {
 
     /// Gives the disk another name; its snapshots, clones and the guest that runs on it keep it. `to` that exists is
     /// `Conflict`, unless `disk` is gone: then this was done before.
-    async fn rename(&self, disk: &str, to: &str) -> Result<()> {
-        Err(unsupported(self.name(), "rename"))
-    }
+    async fn rename(&self, disk: &str, to: &str) -> Result<()>;
 
     /// As [`Pool::rename`], for a snapshot.
-    async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()> {
-        Err(unsupported(self.name(), "rename_snapshot"))
-    }
+    async fn rename_snapshot(&self, disk: &str, snapshot: &str, to: &str) -> Result<()>;
 
     /// One point in time for all of these `(disk, snapshot)`: no write that a disk has at its point was issued after
     /// one that another disk lacks, whoever writes to them. All are made or none. If all are there, this was done before.
     /// If some are, a call like this broke off: those are removed, and all are made anew.
-    async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()> {
-        Err(unsupported(self.name(), "snapshot_together"))
-    }
+    async fn snapshot_together(&self, disks: &[(&str, &str)]) -> Result<()>;
 
     /// The ranges that differ between snapshot `from` and snapshot `to`, ascending and not overlapping. No `from`: from
     /// a disk of zeros, so all that is stored, inherited from parents or not. No `to`: the disk as it is now. May name
     /// more than differs, never less. Where the disk was shorter at `from`, what it has gained differs.
-    async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>> {
-        Err(unsupported(self.name(), "diff"))
-    }
+    async fn diff(&self, disk: &str, from: Option<&str>, to: Option<&str>) -> Result<Vec<Extent>>;
 
     /// Writes changes into an existing disk that nothing else writes to; the bytes of data written. What fails half-way
     /// stays half done, or undone: the caller repeats all of it. A change out of order or past the end is `BadRequest`.
-    async fn patch(&self, disk: &str, changes: ChangeStream, progress: Progress) -> Result<u64> {
-        Err(unsupported(self.name(), "patch"))
-    }
+    async fn patch(&self, disk: &str, changes: ChangeStream, progress: Progress) -> Result<u64>;
 
     /// Disks that are direct clones of the snapshot, in all pools that can tell, hidden ones too.
-    async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>> {
-        Err(unsupported(self.name(), "children"))
-    }
+    async fn children(&self, disk: &str, snapshot: &str) -> Result<Vec<Child>>;
 
     /// Bytes really stored for the disk and each of its snapshots, parents not counted.
-    async fn usage(&self, disk: &str) -> Result<Usage> {
-        Err(unsupported(self.name(), "usage"))
-    }
+    async fn usage(&self, disk: &str) -> Result<Usage>;
 
     /// What was removed and still has clones, or waits to be purged.
-    async fn hidden(&self) -> Result<Vec<Hidden>> {
-        Err(unsupported(self.name(), "hidden"))
-    }
+    async fn hidden(&self) -> Result<Vec<Hidden>>;
 
     /// Limits on the I/O of whoever has the disk open; replaces all earlier ones. Where the pool's own clients keep them
     /// (Ceph), they hold from now on for those that have it open already. Elsewhere the pool only keeps them for the
     /// hypervisor, which asks for [`Pool::limits`] when it opens the disk.
-    async fn limit(&self, disk: &str, limits: &Limits) -> Result<()> {
-        Err(unsupported(self.name(), "limit"))
-    }
+    async fn limit(&self, disk: &str, limits: &Limits) -> Result<()>;
 
     /// What [`Pool::limit`] has set.
-    async fn limits(&self, disk: &str) -> Result<Limits> {
-        Err(unsupported(self.name(), "limits"))
-    }
-}
-
-#[allow(clippy::needless_pass_by_value)]
-fn unsupported(pool: &str, what: &str) -> Error {
-    Error::new(umbel_core::Kind::NotImplemented, format!("The pool '{pool}' cannot do this.")).because(what)
+    async fn limits(&self, disk: &str) -> Result<Limits>;
 }

@@ -55,6 +55,15 @@ impl DataImage {
         self.submit("rbd_aio_write", data, start)?.answer(self).await.map(drop)
     }
 
+    /// Makes the range read as zeros, and frees what it can of it.
+    pub async fn zero(self: &Arc<Self>, offset: u64, length: usize) -> Result<(), Failed> {
+        let start = move |api: &Api, image: rbd_image_t, completion| {
+            // SAFETY: the image is open for as long as the operation owns it.
+            unsafe { (api.rbd_aio_write_zeroes)(image, offset, length, completion, 0, 0) }
+        };
+        self.submit("rbd_aio_write_zeroes", (), start)?.answer(self).await.map(drop)
+    }
+
     /// `length` bytes from `offset`; fewer are a failure.
     pub async fn read(self: &Arc<Self>, offset: u64, length: usize) -> Result<Bytes, Failed> {
         let mut buffer = vec![0u8; length];

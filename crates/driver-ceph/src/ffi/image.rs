@@ -41,6 +41,13 @@ pub struct Parent {
     pub snapshot_in_trash: bool,
 }
 
+/// A clone of a snapshot.
+pub struct CloneImage {
+    pub pool: String,
+    pub image: String,
+    pub in_trash: bool,
+}
+
 /// An open image; closed when dropped, on that thread.
 pub struct Image {
     connection: Arc<Connection>,
@@ -134,6 +141,11 @@ impl Image {
 
     /// Whether any snapshot of it has a clone, in whatever pool; clones in a trash count.
     pub fn has_clones(&self) -> Result<bool, Failed> {
+        self.clones().map(|clones| !clones.is_empty())
+    }
+
+    /// Clones of the snapshot that it was opened at, or of all its snapshots.
+    pub fn clones(&self) -> Result<Vec<CloneImage>, Failed> {
         let mut room = 16;
         loop {
             let mut clones = Vec::<rbd_linked_image_spec_t>::with_capacity(room);
@@ -145,10 +157,31 @@ impl Image {
                 continue;
             }
             self.check("rbd_list_children3", answer)?;
-            // SAFETY: the call has filled `count` entries, whose strings are given back.
-            unsafe { (self.api().rbd_linked_image_spec_list_cleanup)(clones.as_mut_ptr(), count) };
-            return Ok(count > 0);
+            // SAFETY: the call has filled `count` entries; their strings are copied, then given back.
+            return Ok(unsafe {
+                clones.set_len(count);
+                let found = clones
+                    .iter()
+                    .map(|clone| CloneImage {
+                        pool: from_c(clone.pool_name),
+                        image: from_c(clone.image_name),
+                        in_trash: clone.trash,
+                    })
+                    .collect();
+                (self.api().rbd_linked_image_spec_list_cleanup)(clones.as_mut_ptr(), count);
+                found
+            });
         }
+    }
+
+    /// Ceph's id of the image, which stays when its name does not.
+    pub fn id(&self) -> Result<String, Failed> {
+        let mut text = [0 as c_char; 256];
+        // SAFETY: the image is open, the buffer is as long as is said.
+        let answer = unsafe { (self.api().rbd_get_id)(self.handle, text.as_mut_ptr(), text.len()) };
+        self.check("rbd_get_id", answer)?;
+        // SAFETY: the library has ended what it wrote with a zero.
+        Ok(unsafe { from_c(text.as_ptr()) })
     }
 
     /// The first bytes of an entry of the image's metadata.
@@ -172,6 +205,17 @@ impl Image {
         // SAFETY: image and strings are alive during the call.
         let answer = unsafe { (self.api().rbd_metadata_set)(self.handle, key.as_ptr(), value.as_ptr()) };
         self.check("rbd_metadata_set", answer).map(drop)
+    }
+
+    /// No failure if there is no such entry.
+    pub fn remove_metadata(&self, key: &str) -> Result<(), Failed> {
+        let key = c_text(key)?;
+        // SAFETY: image and string are alive during the call.
+        let answer = unsafe { (self.api().rbd_metadata_remove)(self.handle, key.as_ptr()) };
+        match self.check("rbd_metadata_remove", answer) {
+            Err(failed) if failed.is(ENOENT) => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     pub(super) fn api(&self) -> &'static Api {
@@ -241,6 +285,13 @@ impl Image {
         // SAFETY: image and string are alive during the call.
         let answer = unsafe { (self.api().rbd_snap_create)(self.handle, name.as_ptr()) };
         self.check("rbd_snap_create", answer).map(drop)
+    }
+
+    pub fn rename_snapshot(&self, name: &str, to: &str) -> Result<(), Failed> {
+        let (name, to) = (c_text(name)?, c_text(to)?);
+        // SAFETY: image and strings are alive during the call.
+        let answer = unsafe { (self.api().rbd_snap_rename)(self.handle, name.as_ptr(), to.as_ptr()) };
+        self.check("rbd_snap_rename", answer).map(drop)
     }
 
     /// Snapshots that other software has made may be protected, for clones of the first form.

@@ -58,6 +58,22 @@ impl IoCtx {
         self.connection.check_write("rbd_remove", answer).map(drop)
     }
 
+    /// `EEXIST` if there is one of that name; `ENOENT` if there is none to rename.
+    pub fn rename(&self, name: &str, to: &str) -> Result<(), Failed> {
+        let (name, to) = (c_text(name)?, c_text(to)?);
+        // SAFETY: handle and strings are alive during the call.
+        let answer = unsafe { (self.api().rbd_rename)(self.handle, name.as_ptr(), to.as_ptr()) };
+        self.connection.check_write("rbd_rename", answer).map(drop)
+    }
+
+    /// Removes one object by its name, which is not an image's.
+    pub fn remove_object(&self, object: &str) -> Result<(), Failed> {
+        let object = c_text(object)?;
+        // SAFETY: handle and string are alive during the call.
+        let answer = unsafe { (self.api().rados_remove)(self.handle, object.as_ptr()) };
+        self.connection.check("rados_remove", answer).map(drop)
+    }
+
     pub fn list(&self) -> Result<Vec<String>, Failed> {
         let mut room = 256;
         loop {

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use umbel_core::{Error, Kind, MIB, Rng, SeededRng};
 use uuid::Uuid;
 
-use super::{check, done, eventually, refused, sharing};
+use super::{changes, check, done, eventually, names, refused, sharing};
 use crate::{ByteStream, Pool, Removed, WriteOptions, no_progress};
 
 /// Runs every promise of [`Pool`].
@@ -34,9 +34,11 @@ pub async fn pool(make: impl AsyncFn() -> Arc<dyn Pool>) {
     check("resize", resize(&bench)).await;
     check("remove", remove(&bench)).await;
     check("missing names", missing_names(&bench)).await;
-    check("names and locations", names(&bench)).await;
+    check("names and locations", unusual_names(&bench)).await;
     check("capacity", capacity(&bench)).await;
     sharing::alone(&bench).await;
+    names::alone(&bench).await;
+    changes::alone(&bench).await;
     check("open again", open_again(&bench, make)).await;
     bench.nothing_left().await;
 }
@@ -125,7 +127,7 @@ fn pieces(bytes: &[u8]) -> Vec<Bytes> {
     pieces
 }
 
-async fn collect(mut stream: ByteStream) -> umbel_core::Result<Vec<u8>> {
+pub(super) async fn collect(mut stream: ByteStream) -> umbel_core::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(piece) = stream.next().await {
         bytes.extend_from_slice(&piece?);
@@ -406,7 +408,7 @@ async fn missing_names(bench: &Bench<'_>) {
     bench.gone(&disk).await;
 }
 
-async fn names(bench: &Bench<'_>) {
+async fn unusual_names(bench: &Bench<'_>) {
     let pool = bench.pool;
     // Pairs that a careless encoding would take for one another.
     let disks = [" a b", ".a%20b", ".a b", "_disk", "ä"].map(|name| bench.name(name));

@@ -57,7 +57,7 @@ impl Difference {
             // What is gained differs, whatever the layers say, and a stretch is on one side of the border.
             let end = if at < before { before } else { size };
             let (mut touched, mut run) = self.to.chain.touched(self.to.own, at, end).map_err(failed)?;
-            if let Some(from) = &mut self.from {
+            if let Some(from) = self.from.as_mut().filter(|_| at < before) {
                 let (old, old_run) = from.chain.touched(from.own, at, end).map_err(failed)?;
                 touched |= old;
                 run = run.min(old_run);
