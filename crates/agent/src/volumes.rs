@@ -163,8 +163,12 @@ impl Agent {
             return Ok(());
         }
         let resize = async {
-            let outcome = self.hypervisor.resize_disk(id, serial, size).await;
-            outcome.map_err(|error| naming(volume.volume_id, "extended", error))
+            let outcome = async {
+                // A document may be late: the disk is larger by now, and a hypervisor makes it what it is told.
+                let now = self.pool(&volume.at.pool)?.stat(&volume.at.name).await?.map_or(0, |info| info.size);
+                self.hypervisor.resize_disk(id, serial, size.max(now)).await
+            };
+            outcome.await.map_err(|error| naming(volume.volume_id, "extended", error))
         };
         match known {
             Some(_) => {
