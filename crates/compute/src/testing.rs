@@ -251,7 +251,8 @@ impl VolumeCatalog for MemoryVolumes {
             umbel_disk: Some(format!("volume-{}", attachment.volume_id)),
             access_mode: Some("rw".to_owned()),
         };
-        let info = ConnectionInfo { driver_volume_type: "simulated".to_owned(), data: Some(data), ..Default::default() };
+        let info =
+            ConnectionInfo { driver_volume_type: "simulated".to_owned(), data: Some(data), ..Default::default() };
         attachment.connection_info = Some(info);
         attachment.status = "attaching".to_owned();
         let attachment = attachment.clone();
@@ -299,12 +300,12 @@ impl VolumeCatalog for MemoryVolumes {
     }
 
     async fn raw(&self, _: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
-        let shown = |volume: &VolumeView| {
-            json!({"id": volume.id, "name": volume.name, "status": volume.status, "size": volume.size, "attachments": []})
-        };
+        let shown = |volume: &VolumeView| json!({"id": volume.id, "name": volume.name, "status": volume.status, "size": volume.size, "attachments": []});
         match (method, path.split('?').next().unwrap_or_default()) {
             (Method::Get, "/types") => Ok(json!({"volume_types": [{"id": Uuid::nil(), "name": "fast"}]})),
-            (Method::Get, "/volumes/detail") => Ok(json!({"volumes": self.all().iter().map(shown).collect::<Vec<_>>()})),
+            (Method::Get, "/volumes/detail") => {
+                Ok(json!({"volumes": self.all().iter().map(shown).collect::<Vec<_>>()}))
+            }
             (Method::Post, "/volumes") => {
                 let body = body.unwrap_or_default();
                 let size = body["volume"]["size"].as_u64().unwrap_or(0);

@@ -145,7 +145,8 @@ impl CellConductor {
                 };
                 umbel_placement::upsert_pool(tx, Id::random(&*self.rng), &update).await?;
             }
-            Ok(())
+            let reached: Vec<&str> = report.pools.iter().map(|pool| pool.name.as_str()).collect();
+            umbel_placement::keep_pools(tx, host.id, &reached).await
         })
     }
 

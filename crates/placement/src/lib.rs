@@ -15,6 +15,6 @@ mod schema;
 
 pub use claims::{Claim, Consumer, ConsumerId, DiskClaim, Drift, Held, audit, claim, held, release};
 pub use hosts::{Host, HostId, HostUpdate, disable, enable, force_down, host, host_by_name, hosts, seen, upsert_host};
-pub use pools::{Pool, PoolId, PoolUpdate, Reach, pools, upsert_pool};
+pub use pools::{Pool, PoolId, PoolUpdate, Reach, keep_pools, pools, upsert_pool};
 pub use ratio::Ratio;
 pub use schema::{InCell, TABLES};

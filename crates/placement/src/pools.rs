@@ -116,3 +116,19 @@ pub async fn upsert_pool<S: InCell>(tx: &mut Tx<S>, new_id: PoolId, update: &Poo
     tx.execute("INSERT IGNORE INTO pool_hosts (pool_id, host_id) VALUES (?, ?)", args![id, update.host]).await?;
     Ok(id)
 }
+
+/// Takes away what the host does not reach any more: `names` are all that it does. A pool that nobody reaches goes, once
+/// nothing is promised of it; until then its row stays for those who hold it, and no host gets disks in it.
+pub async fn keep_pools<S: InCell>(tx: &mut Tx<S>, host: HostId, names: &[&str]) -> Result<()> {
+    for pool in pools(tx).await? {
+        let reached = pool.hosts.contains(&host) && !names.contains(&pool.name.as_str());
+        if reached {
+            tx.execute("DELETE FROM pool_hosts WHERE pool_id = ? AND host_id = ?", args![pool.id, host]).await?;
+        }
+        let others = pool.hosts.len() - usize::from(reached);
+        if others == 0 {
+            tx.execute("DELETE FROM pools WHERE id = ? AND used = 0", args![pool.id]).await?;
+        }
+    }
+    Ok(())
+}

@@ -282,8 +282,10 @@ pub(super) fn settle(state: &mut State, observed: &Observed, gave_up: Option<&st
         let as_wanted = has == (device.phase == Phase::Attaching);
         match gave_up {
             None => device.reported = as_wanted,
-            Some(fault) if !as_wanted => device.fault = Some(fault.to_owned()),
-            Some(_) => device.reported = true,
+            // An agent that is new knows a volume by documents that name it: of one to be detached its silence says
+            // nothing.
+            Some(_) if as_wanted && has => device.reported = true,
+            Some(fault) => device.fault = Some(fault.to_owned()),
         }
     }
 }

@@ -15,3 +15,4 @@ mod servers;
 mod servers_store;
 mod small_stores;
 mod support;
+mod volumes;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use umbel_compute::model::*;
-use umbel_db::read;
+use umbel_db::{Engine, read};
+use umbel_driver::Pool;
+use umbel_placement::Ratio;
 
 use crate::world::{World, until};
 
@@ -80,4 +82,77 @@ async fn a_new_conductor_waits_for_hosts_to_speak() {
     conducting.nudge();
     let _agent = world.agent("h1");
     world.status(id, Status::Active).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_is_reported_no_more_gets_no_disks() {
+    let mut world = World::new().await;
+    let conducting = world.conductor().await;
+    world.system_pools = vec!["old".into(), "vms".into()];
+    let agent = world.agent("h1");
+    let pools = async || {
+        let pools = read!(world.cell.db, "pools", |tx| umbel_placement::pools(tx).await).unwrap();
+        pools.into_iter().map(|pool| (pool.name, pool.hosts.len())).collect::<Vec<_>>()
+    };
+    until("two pools", async || (pools().await.len() == 2).then_some(())).await;
+    let mut first = world.server();
+    let mut spec = (*first.spec).clone();
+    // Of no cluster, so that the pool that the host prefers is as good as the one with the image.
+    spec.image = None;
+    spec.disks[0].source = DiskSource::Blank;
+    first.spec = spec.into();
+    let id = world.create(&first).await;
+    conducting.nudge();
+    world.status(id, Status::Active).await;
+    assert_eq!(world.disks(id).await[0].pool, "old");
+
+    agent.stop().await;
+    world.system_pools = vec!["vms".into()];
+    let _agent = world.agent("h1");
+    let pools = async || {
+        let pools = read!(world.cell.db, "pools", |tx| umbel_placement::pools(tx).await).unwrap();
+        pools.into_iter().map(|pool| (pool.name, pool.hosts.len())).collect::<Vec<_>>()
+    };
+    // The first server has its disks there still.
+    let want = vec![("old".to_owned(), 0), ("vms".to_owned(), 1)];
+    until("one pool is left", async || (pools().await == want).then_some(())).await;
+    let id = world.create(&Server { id: ServerId::from_uuid(uuid::Uuid::new_v4()), ..world.server() }).await;
+    conducting.nudge();
+    world.status(id, Status::Active).await;
+    assert_eq!(world.disks(id).await[0].pool, "vms");
+}
+
+#[tokio::test]
+async fn a_full_pool_is_what_the_fault_says() {
+    const TOTAL: u64 = 16 << 20;
+    let mut world = World::with_room(Engine::Sqlite, TOTAL).await;
+    // The scheduler believes the pool to be large: it is the host that finds it full.
+    world.config.ratios.disk = Ratio(1_000_000_000);
+    let conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.hosts(1).await;
+    world.pool.create("filler", TOTAL).await.unwrap();
+    let room = world.pool.capacity().await.unwrap().free - 4_096;
+    world.pool.guest_writes("filler", 0, &vec![1; usize::try_from(room).unwrap()]).unwrap();
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    let server = world.status(id, Status::Error).await;
+    let fault = server.state.fault.unwrap().message;
+    assert!(fault.contains("The pool 'vms' is full.") && fault.contains("Tried: h1."), "{fault}");
+    world.pool.remove("filler").await.unwrap();
+    world.assert_no_orphans(&["h1"], "full").await;
+}
+
+#[tokio::test]
+async fn a_pool_without_room_is_where_the_funnel_ends() {
+    let mut world = World::with_room(Engine::Sqlite, 2 << 20).await;
+    world.config.ratios.disk = Ratio(1_000);
+    let conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.hosts(1).await;
+    let id = world.create(&world.server()).await;
+    conducting.nudge();
+    let server = world.status(id, Status::Error).await;
+    let fault = server.state.fault.unwrap().message;
+    assert!(fault.starts_with("No valid host was found. 1 host -> 0 ") && fault.contains("disk"), "{fault}");
 }

@@ -196,3 +196,56 @@ async fn a_build_request_that_lost_its_flow_gets_another() {
     .unwrap();
     world.status(server.id, Status::Active).await;
 }
+
+#[tokio::test]
+async fn a_server_deleted_long_ago_is_forgotten() {
+    let mut world = World::new().await;
+    world.config.keep_deleted = Duration::from_secs(3_600);
+    let conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.hosts(1).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = world.create(&world.server()).await;
+        conducting.nudge();
+        world.status(id, Status::Active).await;
+        world.delete(&conducting.conductor, id).await;
+        world.status(id, Status::Deleted).await;
+        ids.push(id);
+    }
+    let long_ago = SystemClock.now().minus(Duration::from_secs(3_700));
+    tx!(world.cell.db, "as if long ago", |tx| {
+        let sql = "UPDATE servers SET updated_at = ? WHERE id = ?";
+        tx.execute(sql, umbel_db::args![long_ago, ids[0]]).await
+    })
+    .unwrap();
+    until("the purge", async || world.mapped(ids[0]).await.is_none().then_some(())).await;
+    let left = async || read!(world.cell.db, "rows", |tx| servers::get_many(tx, &ids).await).unwrap();
+    until("its row", async || (left().await.len() == 1).then_some(())).await;
+    assert_eq!((left().await[0].id, world.mapped(ids[1]).await.is_some()), (ids[1], true));
+    assert_eq!(world.actions(ids[1]).await.len(), 2, "the actions of the other are there still");
+}
+
+#[tokio::test]
+async fn the_guest_gets_its_password_once() {
+    let world = World::new().await;
+    let conducting = world.conductor().await;
+    let _agent = world.agent("h1");
+    world.hosts(1).await;
+    let mut server = world.server();
+    server.state.admin_pass = Some("hunter2".into());
+    let id = world.create(&server).await;
+    conducting.nudge();
+    let server = world.status(id, Status::Active).await;
+    assert_eq!(server.state.admin_pass, None, "forgotten once it is built");
+    let drive = format!("{id}_disk.config");
+    let size = world.pool.stat(&drive).await.unwrap().unwrap().size;
+    let bytes = world.pool.read(&drive, None, 0, size).await.unwrap();
+    let bytes: Vec<u8> = futures_util::StreamExt::fold(bytes, Vec::new(), |mut all, chunk| async move {
+        all.extend_from_slice(&chunk.unwrap());
+        all
+    })
+    .await;
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains(r#""admin_pass":"hunter2""#), "meta_data.json says it");
+}

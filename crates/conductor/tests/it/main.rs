@@ -9,4 +9,6 @@ mod create;
 mod hosts;
 mod life;
 mod load;
+mod volume_world;
+mod volumes;
 mod world;

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use umbel_agent::{Agent, AgentConfig, HostPool, HostPools, ImageStore};
 use umbel_bus::{Hub, ToAgents, ToConductor, local};
 use umbel_compute::model::*;
-use umbel_compute::testing::{MemoryVolumes, POOL};
 use umbel_compute::store::{actions, build_requests, disks, server_map, servers};
+use umbel_compute::testing::{MemoryVolumes, POOL};
 use umbel_compute::{Api, Cell, CellHandle, CellId, Cells, flows};
 use umbel_conductor::{Conductor, ConductorConfig};
 use umbel_core::{Clock, Error, Result, SystemClock, SystemRng, Timestamp};
@@ -41,6 +41,8 @@ pub struct World {
     pub hub: Arc<Hub>,
     pub config: ConductorConfig,
     pub size: HostSize,
+    /// Pools of the agents to come, for system disks.
+    pub system_pools: Vec<String>,
 }
 
 /// A conductor that works, until it is dropped.
@@ -76,8 +78,13 @@ impl World {
     }
 
     pub async fn on(engine: Engine) -> Self {
+        Self::with_room(engine, 1 << 50).await
+    }
+
+    /// With a pool for disks of so many bytes.
+    pub async fn with_room(engine: Engine, total: u64) -> Self {
         let sim = Simulation::new(Mode::default());
-        let pool = SimulatedPool::new(&sim, "vms");
+        let pool = SimulatedPool::with_capacity(&sim, "vms", total);
         let volume_pool = SimulatedPool::new(&sim, POOL);
         let disks = Arc::new(SimulatedPool::new(&sim, POOL));
         let volumes = Arc::new(MemoryVolumes::with_disks(Arc::new(move |name, bytes| {
@@ -100,7 +107,20 @@ impl World {
             runner,
             ..ConductorConfig::default()
         };
-        World { sim, pool, volumes, volume_pool, api, _zero: zero, cell, cells, hub: local(), config, size: HostSize::default() }
+        World {
+            sim,
+            pool,
+            volumes,
+            volume_pool,
+            api,
+            _zero: zero,
+            cell,
+            cells,
+            hub: local(),
+            config,
+            size: HostSize::default(),
+            system_pools: vec!["vms".into()],
+        }
     }
 
     /// A conductor that takes reports, and whose flows run when the test says so.
@@ -158,8 +178,13 @@ impl World {
         let mut config = AgentConfig::new(host);
         config.heartbeat = Duration::from_millis(50);
         config.resync = Duration::from_millis(200);
-        let pool = Arc::new(SimulatedPool::new(&self.sim, "vms"));
-        let system = vec![HostPool { pool, tier: "ssd".into(), driver: "simulated".into(), shared: true }];
+        let pool = |name: &String| HostPool {
+            pool: Arc::new(SimulatedPool::new(&self.sim, name)),
+            tier: "ssd".into(),
+            driver: "simulated".into(),
+            shared: true,
+        };
+        let system = self.system_pools.iter().map(pool).collect();
         let pools = HostPools::new(system, vec![Arc::new(SimulatedPool::new(&self.sim, POOL))]);
         let hypervisor = Arc::new(self.hypervisor(host));
         let agent = Agent::new(config, hypervisor, pools, Arc::new(NoImages), Arc::new(SystemClock));
@@ -260,7 +285,7 @@ impl World {
         Some(Mapped { cell: row.opt_id("cell_id").unwrap(), queued_for_delete })
     }
 
-    fn db(&self, cell: CellId) -> Db<Cell> {
+    pub fn db(&self, cell: CellId) -> Db<Cell> {
         self.cells.get(cell).unwrap().db.clone()
     }
 
@@ -299,6 +324,9 @@ impl World {
         if tx!(self.api.db, "delete", |tx| server_map::delete_unplaced(tx, id).await).unwrap() {
             return;
         }
+        if self.row(id).await.is_some_and(|server| server.state.host.is_none() && !server.state.volumes.is_empty()) {
+            return self.vacate(conductor, id).await;
+        }
         self.act(conductor, id, Action::Delete).await.unwrap();
         tx!(self.api.db, "delete", |tx| server_map::queue_for_delete(tx, id).await).unwrap();
     }
@@ -320,7 +348,11 @@ impl World {
     /// Flows that have not ended.
     pub async fn flows(&self) -> u64 {
         let sql = "SELECT COUNT(*) AS n FROM workflows";
-        read!(self.api.db, "flows", |tx| tx.fetch_one(sql, args![]).await?.uint("n")).unwrap()
+        let mut count = read!(self.api.db, "flows", |tx| tx.fetch_one(sql, args![]).await?.uint("n")).unwrap();
+        for cell in self.cells.all() {
+            count += read!(cell.db, "flows", |tx| tx.fetch_one(sql, args![]).await?.uint("n")).unwrap();
+        }
+        count
     }
 
     /// Waits until nothing is under way: no flow, no build request, no server that is not as it should be.
