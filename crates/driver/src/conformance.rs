@@ -24,6 +24,7 @@ use std::time::Duration;
 use umbel_core::{Kind, Result};
 
 pub use hypervisor::{Guest, SPARE, hypervisor};
+pub use names::pool_under_writers;
 pub use pool::pool;
 pub use sharing::{pool_under_guest, two_pools};
 

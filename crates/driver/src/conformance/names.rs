@@ -1,10 +1,12 @@
 //! What renaming, listing of clones and hidden disks, snapshots of several disks, and limits promise.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
 use umbel_core::{Kind, MIB};
 
 use super::pool::{Bench, sample};
-use super::{check, done, refused};
-use crate::{Child, Limits, Removed};
+use super::{check, done, eventually, refused};
+use crate::{Child, Limits, Pool, Removed};
 
 pub(super) async fn alone(bench: &Bench<'_>) {
     check("rename", rename(bench)).await;
@@ -152,6 +154,61 @@ async fn together(bench: &Bench<'_>) {
     done("snapshot_together after one that broke off", pool.snapshot_together(&broken).await);
     bench.holds("all are made anew", &disks[0], Some("broken"), 0, &[0x77; 512]).await;
     done("no disks at all", pool.snapshot_together(&[]).await);
+    for disk in &disks {
+        bench.gone(disk).await;
+    }
+}
+
+/// Runs the promise of [`Pool::snapshot_together`] that shows only while someone writes.
+///
+/// `write(disk, offset, bytes)` writes 512 equal bytes as a guest that keeps the disk open, and returns when the guest
+/// would know them written. The disks are removed at the end, so `close` must have them closed.
+///
+/// # Panics
+/// With the promise that is not kept.
+pub async fn pool_under_writers(pool: &dyn Pool, write: impl AsyncFn(&str, u64, &[u8]), close: impl AsyncFn()) {
+    let bench = Bench::new(pool);
+    check("one point in time under a writer", one_point(&bench, &write, &close)).await;
+    bench.nothing_left().await;
+}
+
+async fn one_point(bench: &Bench<'_>, write: &impl AsyncFn(&str, u64, &[u8]), close: &impl AsyncFn()) {
+    let (pool, disks) = (bench.pool, ["first", "second", "third"].map(|name| bench.name(name)));
+    for disk in &disks {
+        done("create", pool.create(disk, 8 * MIB).await);
+    }
+    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let writer = async {
+        // Each disk only when the one before has it: of two disks, the later one never has what the earlier lacks.
+        while !stop.load(SeqCst) {
+            let round = rounds.fetch_add(1, SeqCst) + 1;
+            for disk in &disks {
+                write(disk, 0, &[round as u8; 512]).await;
+            }
+        }
+    };
+    let points = ["a", "b", "c", "d", "e"];
+    let snapshots = async {
+        for point in points {
+            let before = rounds.load(SeqCst);
+            eventually("the writer goes on after a snapshot", async || rounds.load(SeqCst) > before + 1).await;
+            let all: Vec<_> = disks.iter().map(|disk| (disk.as_str(), point)).collect();
+            let made = pool.snapshot_together(&all).await;
+            done("snapshot_together under a writer", made);
+        }
+        stop.store(true, SeqCst);
+    };
+    tokio::join!(writer, snapshots);
+    close().await;
+    for point in points {
+        let mut have = Vec::new();
+        for disk in &disks {
+            let stream = done("read", pool.read(disk, Some(point), 0, 1).await);
+            have.push(done("read", super::pool::collect(stream).await)[0]);
+        }
+        let behind: Vec<u8> = have.windows(2).map(|pair| pair[0].wrapping_sub(pair[1])).collect();
+        assert!(behind.iter().map(|behind| u32::from(*behind)).sum::<u32>() <= 1, "point '{point}' is torn: {have:?}");
+    }
     for disk in &disks {
         bench.gone(disk).await;
     }

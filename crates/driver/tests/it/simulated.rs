@@ -32,6 +32,17 @@ async fn guests_do_not_see_each_others_writes() {
 }
 
 #[tokio::test]
+async fn several_disks_have_one_point_in_time() {
+    let world = Simulation::new(Mode::default());
+    let pool = SimulatedPool::new(&world, "vms");
+    let write = async |disk: &str, offset: u64, bytes: &[u8]| {
+        pool.guest_writes(disk, offset, bytes).unwrap();
+        tokio::task::yield_now().await;
+    };
+    conformance::pool_under_writers(&pool, write, async || ()).await;
+}
+
+#[tokio::test]
 async fn hypervisor_keeps_every_promise() {
     let world = Simulation::new(Mode::default());
     let make =
