@@ -14,6 +14,9 @@ pub struct Config {
     pub max_image_size: u64,
     /// Bytes of a disk that an image's header may promise; more is 400.
     pub max_virtual_size: u64,
+    /// Whether content that is not what its image's disk format says, or that could harm a host, is refused. Upstream's
+    /// name. Where it is off, such content is stored as it came, and its virtual size is not known.
+    pub require_image_format_match: bool,
     /// Bytes that all images of a project may have together. None: no limit.
     pub user_storage_quota: Option<u64>,
     /// Bytes that all images of a project may have staged together, images that it may have, and those of them whose
@@ -85,6 +88,7 @@ impl Default for Config {
         Config {
             max_image_size: 1 << 40,
             max_virtual_size: 64 << 40,
+            require_image_format_match: true,
             user_storage_quota: None,
             stage_quota: None,
             count_quota: None,

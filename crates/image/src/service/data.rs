@@ -87,7 +87,7 @@ impl Images {
         };
         let pool = self.store(Some(&claim.store))?.pool.clone();
         let flow = Flow::new();
-        let judged_later = aim == Aim::Stage;
+        let judged_later = aim == Aim::Stage || !self.config.require_image_format_match;
         let limits = Limits { announced: how.size, most, idle: self.config.upload_idle(), judged_later };
         let intake = Intake::new(body, flow.clone(), limits, self.inspector(&record));
         let upload = Upload {

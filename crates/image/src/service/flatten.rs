@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
+use umbel_api::image::ImageStatus;
 use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
 use umbel_driver::Progress;
@@ -79,7 +80,8 @@ impl FlattenFlow {
     async fn there(&self, state: &Flatten) -> Result<bool> {
         let record = read!(self.0.db, "look before flattening", |tx| rows::get_any(tx, state.image).await)?;
         let is = |place: &Place| place.store == state.store && place.disk == state.disk;
-        Ok(record.is_some_and(|record| record.places.iter().any(is)))
+        let kept = record.filter(|record| record.status != ImageStatus::PendingDelete);
+        Ok(kept.is_some_and(|record| record.places.iter().any(is)))
     }
 
     /// With the task's message telling how far it is.

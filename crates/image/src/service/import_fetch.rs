@@ -122,8 +122,8 @@ impl Images {
             (Source::CopyImage, _) => return Ok(Next::Through(ImportStep::Store)),
             (_, Some(stage)) => {
                 return match stage.refusal {
-                    Some(refusal) => Err(Error::bad_request(refusal)),
-                    None => Ok(Next::Go(ImportStep::Store)),
+                    Some(refusal) if self.config.require_image_format_match => Err(Error::bad_request(refusal)),
+                    _ => Ok(Next::Go(ImportStep::Store)),
                 };
             }
             (Source::GlanceDirect, None) => return Err(Error::conflict("The staged data are gone.")),
@@ -154,7 +154,8 @@ impl Images {
             Ok((record, most))
         })?;
         let flow = Flow::new();
-        let limits = Limits { announced: fetched.length, most, idle: self.config.upload_idle(), judged_later: false };
+        let (idle, judged_later) = (self.config.upload_idle(), !self.config.require_image_format_match);
+        let limits = Limits { announced: fetched.length, most, idle, judged_later };
         let intake = Intake::new(fetched.stream, flow.clone(), limits, self.inspector(&record));
         let upload = Upload {
             claim,

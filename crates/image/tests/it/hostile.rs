@@ -104,3 +104,22 @@ async fn a_refusal_comes_before_the_data_end() {
     pieces.push(Err(std::io::Error::other("too far")));
     cloud.upload_with(&token, &id, &[], body(pieces)).await.refused(400, "qcow2");
 }
+
+#[tokio::test]
+async fn a_site_may_store_what_lies() {
+    let config = Config { require_image_format_match: false, ..Config::default() };
+    let cloud = Cloud::with(Engine::Sqlite, config).await;
+    let token = cloud.member("p");
+    let bytes = noise(1, 5_000);
+    let id = cloud.queued(&token, "qcow2").await;
+    cloud.upload(&token, &id, &bytes).await.expect(204);
+    let staged = cloud.queued(&token, "vmdk").await;
+    cloud.stage(&token, &staged, &bytes).await.expect(204);
+    cloud.import(&token, &staged, json!({"method": {"name": "glance-direct"}})).await.expect(202);
+    cloud.work().await;
+    for id in [&id, &staged] {
+        let shown = cloud.show(id).await;
+        assert_eq!((&shown["status"], &shown["virtual_size"]), (&json!("active"), &json!(null)));
+        assert_eq!(cloud.get(&token, &file(id)).await.bytes, bytes);
+    }
+}
