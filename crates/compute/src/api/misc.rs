@@ -59,6 +59,7 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("os-availability-zone", "AvailabilityZone"),
     ("os-config-drive", "ConfigDrive"),
     ("os-console-output", "ConsoleOutput"),
+    ("os-extended-volumes", "ExtendedVolumes"),
     ("os-flavor-access", "FlavorAccess"),
     ("os-flavor-extra-specs", "FlavorExtraSpecs"),
     ("os-flavor-manage", "FlavorManage"),
@@ -71,8 +72,10 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("os-quota-class-sets", "QuotaClasses"),
     ("os-quota-sets", "Quotas"),
     ("os-server-diagnostics", "ServerDiagnostics"),
+    ("os-server-external-events", "ServerExternalEvents"),
     ("os-services", "Services"),
     ("os-user-data", "UserData"),
+    ("os-volumes", "Volumes"),
 ];
 
 fn view((alias, name): (&'static str, &'static str)) -> Extension {

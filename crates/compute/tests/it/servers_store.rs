@@ -2,7 +2,7 @@ use umbel_auth::Visible;
 use umbel_compute::model::*;
 use umbel_compute::store::actions::{self, ActionPage, ActionRow, EventRow};
 use umbel_compute::store::disks::{self, DiskRow};
-use umbel_compute::store::{build_requests, server_map, servers};
+use umbel_compute::store::{block_devices, build_requests, server_map, servers};
 use umbel_compute::{Api, Cell, CellId};
 use umbel_core::{Kind, Timestamp};
 use umbel_db::testing::open_all;
@@ -226,5 +226,44 @@ async fn a_build_request_ends_in_a_cell_or_deleted() {
         tx!(temp.db, "queue", |tx| server_map::queue_for_delete(tx, kept.id).await).unwrap();
         let usage = read!(temp.db, "usage", |tx| server_map::usage(tx, "p").await).unwrap();
         assert_eq!(usage, server_map::Usage::default());
+    }
+}
+
+#[tokio::test]
+async fn volumes_are_found_by_their_servers_and_servers_by_their_volumes() {
+    for temp in open_all::<Cell>().await {
+        let volume = Uuid::from_u128(7);
+        let device = |number: u128, volume| {
+            BlockDevice::planned(BlockDeviceId::from_uuid(Uuid::from_u128(number)), volume, 1, Timestamp(1))
+        };
+        let mut vm = running(1, "p", "h1");
+        vm.state.volumes = vec![device(1, Some(volume)), device(2, None)];
+        tx!(temp.db, "insert", |tx| servers::insert(tx, &vm).await).unwrap();
+        let found = async || read!(temp.db, "volume", |tx| block_devices::of_volume(tx, volume).await).unwrap();
+        let rows = found().await;
+        assert_eq!((rows.len(), rows[0].server_id, rows[0].attachment_id.as_str()), (1, vm.id, ""));
+        vm.state.volumes[0].attachment_id = Some("a".into());
+        let id = vm.state.volumes[0].id;
+        let vm = tx!(temp.db, "reserve", |tx| {
+            let mut vm = vm.clone();
+            servers::update_volumes(tx, &mut vm).await?;
+            Ok(vm)
+        })
+        .unwrap();
+        let rows = found().await;
+        assert_eq!((rows.len(), rows[0].id, rows[0].attachment_id.as_str()), (1, id, "a"));
+        let got = read!(temp.db, "get", |tx| servers::get(tx, vm.id, &own("p")).await).unwrap();
+        assert_eq!(got, Some(vm.clone()));
+        let left = tx!(temp.db, "end", |tx| {
+            let mut vm = vm.clone();
+            vm.state = deleted(&vm, Timestamp(9));
+            servers::update(tx, &mut vm).await?;
+            block_devices::clear(tx, vm.id).await?;
+            Ok((block_devices::all(tx).await?, servers::deleted_before(tx, Timestamp(10), 5).await?))
+        })
+        .unwrap();
+        assert_eq!(left, (vec![], vec![vm.id]));
+        let early = read!(temp.db, "old", |tx| servers::deleted_before(tx, Timestamp(9), 5).await).unwrap();
+        assert_eq!(early, []);
     }
 }

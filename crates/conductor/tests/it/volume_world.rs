@@ -54,6 +54,11 @@ impl World {
         device_id
     }
 
+    /// The first half of it.
+    pub async fn plan(&self, conductor: &Conductor, id: ServerId, device: BlockDevice) {
+        self.change_volume(conductor, flows::VOLUME_ATTACH, id, device.id, Some(device)).await;
+    }
+
     /// `DELETE /servers/{id}/os-volume_attachments/{volume}`.
     pub async fn detach(&self, conductor: &Conductor, id: ServerId, device: BlockDeviceId) {
         self.change_volume(conductor, flows::VOLUME_DETACH, id, device, None).await;

@@ -1,10 +1,14 @@
 //! Servers get volumes, lose them, and take them along.
 
-use umbel_compute::Cells;
+use std::time::Duration;
+
 use umbel_compute::model::*;
-use umbel_core::Kind;
+use umbel_compute::{Cells, VolumeCatalog, Who, flows};
+use umbel_core::{Clock, Kind, SystemClock};
+use umbel_db::tx;
 use umbel_driver::{HostSize, Operation};
 use umbel_workflow::harness::at_every_moment;
+use umbel_workflow::{NewFlow, enqueue};
 use uuid::Uuid;
 
 use crate::volume_world::made;
@@ -338,4 +342,49 @@ async fn the_volume_service_may_be_away_for_a_while() {
     world.delete(&conducting.conductor, id).await;
     world.status(id, Status::Deleted).await;
     world.volume_is(volume, "available").await;
+}
+
+/// The process died in the request, between the reservation and the server.
+#[tokio::test]
+async fn what_was_reserved_for_a_server_that_never_came_is_let_go() {
+    let world = World::new().await;
+    let server = world.server();
+    let volume = world.reserved(&server).await.volume_id.unwrap();
+    let began = SystemClock.now().minus(flows::RESERVING + Duration::from_secs(1));
+    tx!(world.api.db, "guard", |tx| {
+        let flow = NewFlow {
+            id: &server.id.to_string(),
+            kind: flows::SERVER_RESERVE,
+            first_step: flows::SERVER_RESERVE_FIRST,
+            state: &flows::ServerReserve { server_id: server.id },
+            request_id: "req-1",
+            now: began,
+            deadline: began.plus(flows::FOREVER),
+        };
+        enqueue(tx, flow).await
+    })
+    .unwrap();
+    let conducting = world.conductor().await;
+    conducting.nudge();
+    world.volume_is(volume, "available").await;
+    world.quiet("let go").await;
+}
+
+/// The process died in the request, before or after the volume was reserved.
+#[tokio::test]
+async fn a_request_that_dies_while_it_attaches_leaves_nothing() {
+    for reserved in [false, true] {
+        let world = World::new().await;
+        let (conducting, _agent, id, volume) = running(&world).await;
+        if reserved {
+            world.volumes.reserve(Who::Compute, &volume.to_string(), id).await.unwrap();
+        }
+        let began = SystemClock.now().minus(Duration::from_secs(61));
+        let device = BlockDevice::planned(BlockDeviceId::from_uuid(Uuid::new_v4()), Some(volume), 1 << 30, began);
+        world.plan(&conducting.conductor, id, device).await;
+        world.quiet("taken back").await;
+        assert_eq!(world.volumes.status(volume).as_deref(), Some("available"));
+        assert!(world.row(id).await.unwrap().state.volumes.is_empty());
+        assert_eq!(world.action(id, "volume_attach").await.0.message.as_deref(), Some("Error"));
+    }
 }
