@@ -15,10 +15,8 @@ pub use catalog::find_endpoint;
 pub use cloud::{Call, Cloud};
 pub use clouds::{Auth, CloudConfig, find as find_cloud, find_in as find_cloud_in};
 pub use compute::{NewServer, ServerView};
-pub use identity::TokenTrust;
 pub use fetch::{Admission, Fetched, Fetcher};
+pub use identity::TokenTrust;
 pub use image::{ImageLocation, ImageView, Images, LocationMetadata, NewImage};
 pub use transport::{Body, ByteStream, HttpTransport, Transport, collect};
-pub use volume::{
-    AttachmentView, ConnectionData, ConnectionInfo, NewVolume, VolumeSnapshotView, VolumeView, Volumes,
-};
+pub use volume::{AttachmentView, ConnectionData, ConnectionInfo, NewVolume, VolumeSnapshotView, VolumeView, Volumes};
