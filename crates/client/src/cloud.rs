@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Kind, Result, Timestamp};
 
 use crate::transport::{Body, Transport, collect};
 use crate::{Auth, CloudConfig};
@@ -59,6 +59,8 @@ pub struct Cloud {
     token: Arc<str>,
     pub project_id: Option<String>,
     pub user_id: String,
+    /// When the token ends.
+    pub expires_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +72,7 @@ struct TokenAnswer {
 struct TokenBody {
     user: Named,
     project: Option<Named>,
+    expires_at: String,
     #[serde(default)]
     catalog: Vec<CatalogService>,
 }
@@ -113,6 +116,7 @@ impl Cloud {
             token: token.into(),
             project_id: body.project.map(|project| project.id),
             user_id: body.user.id,
+            expires_at: Timestamp::parse(&body.expires_at)?,
         })
     }
 

@@ -53,6 +53,7 @@ impl Running {
             service_user(&config, &state, &roles, &*rng)?,
             Places::new(&roles, &config),
             ways.clone(),
+            clock.clone(),
         ));
         let parts = Parts {
             config: &config,

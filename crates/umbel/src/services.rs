@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use umbel_agent::ImageStore;
 use umbel_client::{Body, ByteStream, Cloud, CloudConfig, HttpTransport, ImageLocation, ImageView, Images, Transport};
 use umbel_compute::ImageCatalog;
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Clock, Error, Kind, Result};
 
 use crate::cli::Role;
 use crate::config::Config;
@@ -21,6 +21,12 @@ use crate::roles::Roles;
 /// A token is renewed when this much of its life is over; the shortest life an operator may choose is longer. With it
 /// the catalog is read again, and a service that moved is found.
 const RENEW: Duration = Duration::from_secs(240);
+
+/// Between two logins that fail, while the token is still good.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What a token must have left to be used for a call.
+const SPARE: Duration = Duration::from_secs(30);
 
 /// Host of the URLs that lead into this process. No name that resolves has a hyphen and no dot.
 const HERE: &str = "in-process";
@@ -102,12 +108,19 @@ pub struct ServiceLogin {
     config: Option<CloudConfig>,
     places: Places,
     transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    /// With when to renew it.
     session: Mutex<Option<(Cloud, Instant)>>,
 }
 
 impl ServiceLogin {
-    pub fn new(config: Option<CloudConfig>, places: Places, transport: Arc<dyn Transport>) -> Self {
-        ServiceLogin { config, places, transport, session: Mutex::new(None) }
+    pub fn new(
+        config: Option<CloudConfig>,
+        places: Places,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        ServiceLogin { config, places, transport, clock, session: Mutex::new(None) }
     }
 
     pub fn transport(&self) -> &Arc<dyn Transport> {
@@ -139,16 +152,28 @@ impl ServiceLogin {
             return Err(Error::internal("this process has no user of its own"));
         };
         let mut held = self.session.lock().await;
-        if let Some((cloud, since)) = &*held
-            && since.elapsed() < RENEW
+        if let Some((cloud, renew)) = &*held
+            && Instant::now() < *renew
         {
             return Ok(cloud.clone());
         }
-        let cloud = Cloud::connect(config, self.transport.clone()).await.map_err(|error| {
-            Error::new(Kind::Unavailable, "Identity does not let the service in.").because(error.for_log())
-        })?;
-        *held = Some((cloud.clone(), Instant::now()));
-        Ok(cloud)
+        match Cloud::connect(config, self.transport.clone()).await {
+            Ok(cloud) => {
+                *held = Some((cloud.clone(), Instant::now() + RENEW));
+                Ok(cloud)
+            }
+            Err(error) => match &mut *held {
+                // Identity is away, and a token of an hour has most of it left.
+                Some((cloud, renew)) if cloud.expires_at > self.clock.now().plus(SPARE) => {
+                    *renew = Instant::now() + AGAIN;
+                    Ok(cloud.clone())
+                }
+                _ => {
+                    let refused = Error::new(Kind::Unavailable, "Identity does not let the service in.");
+                    Err(refused.because(error.for_log()))
+                }
+            },
+        }
     }
 }
 

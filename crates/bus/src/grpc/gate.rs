@@ -32,8 +32,9 @@ pub trait Control: Send + Sync {
     /// A flow was written.
     fn flow(&self);
 
-    /// What is wanted of a server has changed.
-    fn server(&self, cell: Uuid, server: Uuid);
+    /// What is wanted of a server has changed. False if this conductor does not conduct the cell, and another should hear
+    /// of it.
+    fn server(&self, cell: Uuid, server: Uuid) -> bool;
 }
 
 /// The image service, as a conductor hands it through to agents.
@@ -210,10 +211,10 @@ impl Shared {
                 self.control.flow();
                 Told::Done
             }
-            Ask::Server { cell, server } => {
-                self.control.server(cell, server);
-                Told::Done
-            }
+            Ask::Server { cell, server } => match self.control.server(cell, server) {
+                true => Told::Done,
+                false => Told::Fault(Error::unavailable("This conductor does not conduct that cell.").into()),
+            },
             Ask::Task { host, task, deadline } => {
                 let hub = self.cells.iter().map(|(_, hub)| hub).find(|hub| hub.connected(&host));
                 let reply = match hub {

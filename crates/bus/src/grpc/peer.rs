@@ -38,7 +38,7 @@ impl Security {
         let Security::Mutual { ca, certificate, key } = self else { return None };
         choose_provider();
         let identity = Identity::from_pem(certificate, key);
-        Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(ca)))
+        Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(ca)).timeout(ANSWER / 3))
     }
 
     /// The way to a conductor, not dialled yet.

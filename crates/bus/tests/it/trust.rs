@@ -75,6 +75,7 @@ async fn only_an_api_gives_orders() {
     let api = Conductors::new(&addresses, &papers.control()).unwrap();
     api.flow().await.unwrap();
     api.server(Uuid::nil(), Uuid::nil()).await.unwrap();
+    assert_eq!(api.server(Uuid::max(), Uuid::nil()).await.unwrap_err().kind(), Kind::Unavailable, "another's cell");
     assert_eq!(post.conductor.flows.load(Ordering::SeqCst), 1);
     let limit = Duration::from_secs(10);
     assert!(api.task("h1", console(3), limit).await.is_ok());

@@ -74,7 +74,9 @@ impl Control for Conductor {
         self.flows.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn server(&self, _cell: Uuid, _server: Uuid) {}
+    fn server(&self, cell: Uuid, _server: Uuid) -> bool {
+        cell.is_nil()
+    }
 }
 
 /// The image `mine` belongs to host h1; others to nobody.

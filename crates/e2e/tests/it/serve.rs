@@ -14,7 +14,7 @@ use umbel_testkit::{Ceph, Openstack, Process, ceph_conf, fresh_database, guest_i
 const LIMIT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(50);
 
-/// A cloud in four processes.
+/// A cloud in four processes, later five.
 struct Apart {
     root: PathBuf,
     host: String,
@@ -35,6 +35,7 @@ impl Apart {
         };
         certificates(&["control"], "compute");
         certificates(&["control"], "conductor");
+        certificates(&["control"], "conductor2");
         certificates(&["agent", &apart.host], "agent");
         apart
     }
@@ -44,17 +45,19 @@ impl Apart {
         let (identity, image) = (fresh_database(engine).await, fresh_database(engine).await);
         let (api, zero, one) =
             (fresh_database(engine).await, fresh_database(engine).await, fresh_database(engine).await);
-        let [control, compute, bus] = ports();
+        let [control, compute, bus, second] = ports();
         let plane = format!("api = '{api}'\ncell0 = '{zero}'\ncells = {{ cell1 = '{one}' }}\n");
+        let conductors = format!("'127.0.0.1:{bus}', '127.0.0.1:{second}'");
         let password = self.dir("control").join("keys/service.password");
         let password = format!("password_file = '{}'\n", password.display());
-        let pool = |name: &str| format!("[[pools]]\nname = '{name}'\ndriver = 'rbd'\nconf = '{}'\n", ceph_conf().display());
-        let write = |name: &str, port: u16, databases: &str, password: &str| {
+        let pool =
+            |name: &str| format!("[[pools]]\nname = '{name}'\ndriver = 'rbd'\nconf = '{}'\n", ceph_conf().display());
+        let write = |name: &str, port: u16, bus: u16, databases: &str, password: &str| {
             let text = format!(
                 "[listen]\nport = {port}\n\
                  [services]\nidentity = 'http://127.0.0.1:{control}/identity'\n\
                  compute = 'http://127.0.0.1:{compute}/compute'\n{password}\
-                 [bus]\nlisten = '127.0.0.1:{bus}'\nconductors = ['127.0.0.1:{bus}']\n\
+                 [bus]\nlisten = '127.0.0.1:{bus}'\nconductors = [{conductors}]\n\
                  [database]\nconnections = 4\n{databases}\
                  [agent]\nhost = '{}'\n{}{}",
                 self.host,
@@ -63,11 +66,12 @@ impl Apart {
             );
             std::fs::write(self.config(name), text).unwrap();
         };
-        write("control", control, &format!("identity = '{identity}'\nimage = '{image}'\n"), "");
-        write("compute", compute, &plane, &password);
-        write("conductor", 0, &plane, &password);
+        write("control", control, bus, &format!("identity = '{identity}'\nimage = '{image}'\n"), "");
+        write("compute", compute, bus, &plane, &password);
+        write("conductor", 0, bus, &plane, &password);
+        write("conductor2", 0, second, &plane, &password);
         // A host knows no database and no password.
-        write("agent", 0, "", "");
+        write("agent", 0, bus, "", "");
     }
 
     fn config(&self, name: &str) -> PathBuf {
@@ -168,13 +172,24 @@ async fn a_cloud_in_four_processes() {
         cloud.wait_gone(id, TICK, LIMIT).await.unwrap();
         assert!(!ceph.has("vms", &format!("{id}_disk")).await);
     }
+    // A second conductor is enough while the first one is away, without a wait for anybody's lease.
+    let other = apart.start("conductor2", "conductor").await;
+    let fourth = cloud.create_server(&new).await.unwrap();
+    cloud.wait_active(&fourth, TICK, LIMIT).await.unwrap();
+    conductor.kill().await;
+    let fifth = cloud.create_server(&new).await.unwrap();
+    cloud.wait_active(&fifth, TICK, LIMIT).await.unwrap();
+    for id in [&fourth, &fifth] {
+        cloud.delete_server(id).await.unwrap();
+        cloud.wait_gone(id, TICK, LIMIT).await.unwrap();
+    }
     cloud.delete("image", &format!("/v2/images/{image}")).await.unwrap();
 
     // What a host holds: its certificate, and no password, token key or database.
     assert_eq!(names(&apart.dir("agent").join("keys")), ["bus"]);
     assert_eq!(names(&apart.dir("agent").join("db")), Vec::<String>::new());
     assert!(!apart.dir("compute").join("keys/identity.seed").exists(), "only identity signs");
-    for process in [agent, conductor, compute, control] {
+    for process in [agent, other, compute, control] {
         process.stop().await;
     }
     assert!(cloud.server(&first).await.unwrap_err().is(Kind::Unavailable));

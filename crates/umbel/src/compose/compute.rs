@@ -278,20 +278,29 @@ struct Near {
     conductor: Arc<Conductor>,
 }
 
-impl Nudge for Near {
-    fn flow(&self) {
-        self.conductor.nudge().now();
-    }
-
-    fn server(&self, cell: CellId, server: ServerId) {
+impl Near {
+    /// Whether the cell is conducted here.
+    fn changed(&self, cell: CellId, server: ServerId) -> bool {
         let Ok(cell) = self.conductor.cell(cell) else {
-            return;
+            return false;
         };
         tokio::spawn(async move {
             if let Err(error) = cell.changed(server).await {
                 tracing::warn!(%server, cause = error.cause(), "a change waits for the next sweep: {error}");
             }
         });
+        true
+    }
+}
+
+impl Nudge for Near {
+    fn flow(&self) {
+        self.conductor.nudge().now();
+    }
+
+    fn server(&self, cell: CellId, server: ServerId) {
+        // A cell of another process is swept there.
+        let _ = self.changed(cell, server);
     }
 }
 
@@ -300,8 +309,8 @@ impl Control for Near {
         Nudge::flow(self);
     }
 
-    fn server(&self, cell: Uuid, server: Uuid) {
-        Nudge::server(self, Id::from_uuid(cell), Id::from_uuid(server));
+    fn server(&self, cell: Uuid, server: Uuid) -> bool {
+        self.changed(Id::from_uuid(cell), Id::from_uuid(server))
     }
 }
 
