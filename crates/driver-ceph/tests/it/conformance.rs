@@ -43,7 +43,8 @@ async fn several_disks_have_one_point_in_time() {
             guest.write(offset, pattern);
             guest
         });
-        guests.lock().unwrap().insert(disk.to_owned(), guest.await.unwrap());
+        let guest = guest.await.unwrap();
+        guests.lock().unwrap().insert(disk.to_owned(), guest);
     };
     conformance::pool_under_writers(&pool, write, async || guests.lock().unwrap().clear()).await;
 }

@@ -151,3 +151,27 @@ async fn profile_rbd_is_enough() {
     assert!(findings.iter().all(|finding| finding.good), "{findings:#?}");
     assert_eq!(findings.len(), 6, "library, cluster, oldest client and three pools: {findings:#?}");
 }
+
+/// An image's name is an object and an entry in a directory; librbd changes one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_broke_off_is_ended() {
+    let own = OwnPool::new("rename");
+    let pool = own.open(&admin());
+    put(&pool, "old", MIB).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    tool("rados", &["--pool", &own.name, "get", "rbd_id.old", path]);
+    tool("rados", &["--pool", &own.name, "put", "rbd_id.new", path]);
+    pool.rename("old", "new").await.unwrap();
+    assert_eq!(pool.list().await.unwrap(), ["new"]);
+    tool("rados", &["--pool", &own.name, "put", "rbd_id.old", path]);
+    pool.rename("old", "new").await.unwrap();
+    assert!(pool.stat("old").await.unwrap().is_none(), "the old name is gone");
+    assert!(get(&pool, "new", 0, MIB as u64).await == bytes(MIB, 0));
+    let limits = umbel_driver::Limits { iops: Some(100), iops_burst: Some(300), ..Default::default() };
+    pool.limit("new", &limits).await.unwrap();
+    let config = tool("rbd", &["config", "image", "ls", "--pool", &own.name, "new"]);
+    let set =
+        |key: &str, value: &str| config.lines().any(|line| line.split_whitespace().take(3).eq([key, value, "image"]));
+    assert!(set("rbd_qos_iops_limit", "100") && set("rbd_qos_iops_burst", "300"), "{config}");
+}
