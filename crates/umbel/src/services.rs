@@ -28,6 +28,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// What a token must have left to be used for a call.
 const SPARE: Duration = Duration::from_secs(30);
 
+/// For another process's answer to begin. A client of ours has given up by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Host of the URLs that lead into this process. No name that resolves has a hyphen and no dot.
 const HERE: &str = "in-process";
 
@@ -95,11 +98,21 @@ impl Ways {
 #[async_trait]
 impl Transport for Ways {
     async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        match request.uri().host() == Some(HERE) {
-            true => self.here.send(request).await,
-            false => self.outside()?.send(request).await,
+        if request.uri().host() == Some(HERE) {
+            return self.here.send(request).await;
+        }
+        // What streams takes as long as it takes.
+        let streams = matches!(request.body(), Body::Stream(_));
+        let answer = self.outside()?.send(request);
+        match streams {
+            true => answer.await,
+            false => tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(silent())),
         }
     }
+}
+
+fn silent() -> Error {
+    Error::new(Kind::Timeout, "A service did not answer in time.")
 }
 
 /// The services' own user, logged in.
