@@ -20,6 +20,7 @@ mod certificates;
 mod codec;
 mod gate;
 mod peer;
+mod reading;
 mod remote;
 mod uplink;
 mod wire;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::codec::{Json, Pair, Raw};
 use super::peer::{Security, client};
+use super::reading::Reading;
 use super::wire::{self, Down, Hello, Told, Up, VERSION, WANTED_HEADER, Wanted};
 use super::{ANSWER, PARALLEL, QUEUE, ROOM};
 use crate::{ByteStream, Desired, HostReport, Observed, OnHost, ToConductor};
@@ -34,6 +35,8 @@ pub struct Uplink {
     pub security: Security,
     pub cell: String,
     pub host: String,
+    /// How long an image waits for a conductor, while none answers: a restart is no reason to give a server up.
+    pub patience: Duration,
 }
 
 /// An agent's streams, one to each conductor of its cell. Reports go to all that are there, so that each knows the host
@@ -41,6 +44,7 @@ pub struct Uplink {
 pub struct Uplinks {
     hello: Hello,
     links: Vec<Link>,
+    pub(super) patience: Duration,
 }
 
 struct Link {
@@ -64,12 +68,10 @@ struct Asked {
 }
 
 /// Between two attempts, at first and at most.
-const SOON: Duration = Duration::from_millis(200);
-const LATE: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_millis(200);
+pub(super) const LATE: Duration = Duration::from_secs(5);
 /// What a slow conductor gets while another one has heard already.
 const MOMENT: Duration = Duration::from_secs(1);
-/// Without a byte of an image.
-const STALL: Duration = Duration::from_secs(60);
 
 impl Uplinks {
     /// Dials nobody yet: that is [`Uplinks::run`].
@@ -80,7 +82,7 @@ impl Uplinks {
             let channel = uplink.security.endpoint(address)?.connect_lazy();
             links.push(Link { address: address.clone(), channel, live: Mutex::new(None) });
         }
-        Ok(Arc::new(Uplinks { hello, links }))
+        Ok(Arc::new(Uplinks { hello, links, patience: uplink.patience }))
     }
 
     /// Keeps the streams up until told to stop.
@@ -98,8 +100,12 @@ impl Uplinks {
         self.links.iter().filter_map(|link| link.live.lock().clone())
     }
 
-    /// An image's bytes, through whichever conductor has them.
-    pub async fn read_image(&self, image_id: &str) -> Result<ByteStream> {
+    /// An image's bytes, through whichever conductor answers. Where it goes away half-way, another one goes on.
+    pub async fn read_image(self: &Arc<Self>, image_id: &str) -> Result<ByteStream> {
+        Reading::begin(self.clone(), image_id).await
+    }
+
+    pub(super) async fn open_image(&self, image_id: &str) -> Result<Streaming<Bytes>> {
         let mut failed = nobody();
         for link in self.links_in_order() {
             let (path, codec) = (PathAndQuery::from_static(wire::READ_IMAGE), Pair::<Json<Wanted>, Raw>::default());
@@ -110,7 +116,7 @@ impl Uplinks {
                 client.server_streaming(wanted, path, codec).await.map_err(|status| wire::error(&status))
             };
             match within(ANSWER, begun).await {
-                Ok(response) => return Ok(watched(response.into_inner())),
+                Ok(response) => return Ok(response.into_inner()),
                 Err(error) => failed = error,
             }
             if !failed.is(Kind::Unavailable) {
@@ -341,19 +347,6 @@ impl Drop for Forget<'_> {
             asked.remove(&self.id);
         }
     }
-}
-
-/// An image whose conductor says nothing for a while is an error, not a wait.
-fn watched(data: Streaming<Bytes>) -> ByteStream {
-    Box::pin(stream::unfold(Some(data), |data| async move {
-        let mut data = data?;
-        match tokio::time::timeout(STALL, data.message()).await {
-            Ok(Ok(Some(piece))) => Some((Ok(piece), Some(data))),
-            Ok(Ok(None)) => None,
-            Ok(Err(status)) => Some((Err(wire::error(&status)), None)),
-            Err(_) => Some((Err(Error::new(Kind::Timeout, "An image stopped half-way.")), None)),
-        }
-    }))
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -175,6 +175,8 @@ pub(super) fn status(error: &Error) -> Status {
 
 pub(super) fn error(status: &Status) -> Error {
     let kind = match status.code() {
+        // Not a conductor's word but the transport's: the connection broke.
+        _ if std::error::Error::source(status).is_some() => Kind::Unavailable,
         Code::NotFound => Kind::NotFound,
         Code::PermissionDenied | Code::Unauthenticated => Kind::Forbidden,
         Code::InvalidArgument => Kind::BadRequest,

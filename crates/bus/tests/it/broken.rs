@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -145,4 +146,25 @@ async fn a_peer_that_takes_nothing_holds_nobody_up() {
     assert!(sent < 500, "{sent} documents of a megabyte were taken in {:?}", begun.elapsed());
     cable.set(Wire::Whole);
     frozen.up(1).await;
+}
+
+#[tokio::test]
+async fn an_image_goes_on_from_another_conductor() {
+    let papers = Papers::new();
+    let (one, two) = (Post::start(papers.control()).await, Post::start(papers.control()).await);
+    one.conductor.stuck.store(true, Ordering::SeqCst);
+    let cable = Cable::to(one.address).await;
+    let agent = Outpost::start("h1", papers.agent(&["h1"]), &[cable.address, two.address]);
+    agent.up(2).await;
+    let mut data = agent.uplinks.read_image("mine").await.unwrap();
+    let mut all = Vec::new();
+    while let Some(piece) = data.next().await {
+        all.extend_from_slice(&piece.unwrap());
+        if all.len() == 1_000_000 {
+            // All that the first one gives.
+            cable.set(Wire::Cut);
+        }
+    }
+    assert_eq!(all.len(), 5_000_000);
+    assert!(all.chunks(100_000).zip(0_u8..).all(|(chunk, number)| chunk.iter().all(|byte| *byte == number)));
 }

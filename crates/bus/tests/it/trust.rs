@@ -13,8 +13,13 @@ use crate::world::{CELL, Outpost, Papers, Post, console, eventually, report};
 async fn refused(post: &Post, host: &str, security: Security) -> Outpost {
     let outpost = Outpost::start(host, security.clone(), &[post.address]);
     assert!(outpost.uplinks.report(report(host)).await.unwrap_err().is(Kind::Unavailable));
-    let uplink =
-        Uplink { conductors: vec![post.address.to_string()], security, cell: CELL.to_owned(), host: host.to_owned() };
+    let uplink = Uplink {
+        conductors: vec![post.address.to_string()],
+        security,
+        cell: CELL.to_owned(),
+        host: host.to_owned(),
+        patience: Duration::ZERO,
+    };
     let image = Uplinks::new(&uplink).unwrap().read_image("mine").await.err().expect("no image either");
     assert!(matches!(image.kind(), Kind::Forbidden | Kind::Unavailable), "{image}");
     outpost

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,6 +18,7 @@ use umbel_core::{Error, Generation, Result, Timestamp};
 use uuid::Uuid;
 
 pub const CELL: &str = "cell1";
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub struct Host {
@@ -50,6 +52,8 @@ pub struct Conductor {
     pub reports: Mutex<Vec<String>>,
     pub flows: AtomicUsize,
     pub written: Mutex<Vec<Vec<u8>>>,
+    /// Images stop half-way.
+    pub stuck: AtomicBool,
 }
 
 #[async_trait]
@@ -85,8 +89,13 @@ impl Images for Conductor {
     async fn read(&self, _cell: &str, host: &str, image_id: &str) -> Result<ByteStream> {
         match (host, image_id) {
             ("h1", "mine") => {
-                let pieces = (0..50).map(|number| Ok(vec![number; 100_000].into()));
-                Ok(Box::pin(futures_util::stream::iter(pieces)))
+                let pieces = |range: std::ops::Range<u8>| {
+                    futures_util::stream::iter(range.map(|number| Ok(vec![number; 100_000].into())))
+                };
+                match self.stuck.load(Ordering::SeqCst) {
+                    true => Ok(Box::pin(pieces(0..10).chain(futures_util::stream::pending()))),
+                    false => Ok(Box::pin(pieces(0..50))),
+                }
             }
             ("h1", "short") => {
                 let pieces = [Ok(vec![1; 10].into()), Err(Error::unavailable("The pool is away."))];
@@ -98,7 +107,7 @@ impl Images for Conductor {
 
     async fn write(&self, _image_id: &str, _size: u64, mut data: ByteStream) -> Result<()> {
         let mut all = Vec::new();
-        while let Some(piece) = futures_util::StreamExt::next(&mut data).await {
+        while let Some(piece) = data.next().await {
             all.extend_from_slice(&piece?);
         }
         self.written.lock().push(all);
@@ -189,7 +198,7 @@ impl Drop for Outpost {
 impl Outpost {
     pub fn start(name: &str, security: Security, conductors: &[SocketAddr]) -> Outpost {
         let conductors = conductors.iter().map(SocketAddr::to_string).collect();
-        let uplink = Uplink { conductors, security, cell: CELL.to_owned(), host: name.to_owned() };
+        let uplink = Uplink { conductors, security, cell: CELL.to_owned(), host: name.to_owned(), patience: PATIENCE };
         let uplinks = Uplinks::new(&uplink).unwrap();
         let host = Arc::new(Host::default());
         let (stop, stopped) = watch::channel(false);

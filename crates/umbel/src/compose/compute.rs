@@ -27,6 +27,9 @@ use crate::config::Config;
 use crate::roles::Roles;
 use crate::services::ImageService;
 
+/// How long an agent's import waits for a conductor that is away.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// What API and conductor work on.
 struct Plane {
     db: Db<Api>,
@@ -220,7 +223,8 @@ async fn start_agents(
             continue;
         }
         let conductors = parts.config.bus.conductors.clone();
-        let uplinks = Uplinks::new(&Uplink { conductors, security: security(parts)?, cell: cell.to_owned(), host })?;
+        let (cell, security) = (cell.to_owned(), security(parts)?);
+        let uplinks = Uplinks::new(&Uplink { conductors, security, cell, host, patience: PATIENCE })?;
         let images = Arc::new(Relayed(uplinks.clone()));
         let agent = Agent::new(settings, hypervisor, pools, images, clock);
         behind.push(Behind::new(move |stop| apart(agent, uplinks, stop)));
