@@ -60,11 +60,53 @@ impl Mounted {
     }
 }
 
+/// What stands in a path beside the route's own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InPath {
+    Nothing,
+    /// The project, before the route's parameters.
+    Project,
+}
+
 type Params = Result<RawPathParams, RawPathParamsRejection>;
+
+/// What a path says, as it was matched.
+struct Values {
+    beside: InPath,
+    params: Params,
+}
+
+impl Values {
+    /// The route's parameters. A project in the path must be the one that the token is for; administrators may name any.
+    fn of(self, ctx: &Ctx) -> Result<Vec<String>> {
+        let params = self
+            .params
+            .map_err(|error| Error::bad_request("The path is not valid UTF-8.").because(error.body_text()))?;
+        let mut values: Vec<String> = params.iter().map(|(_, value)| value.to_owned()).collect();
+        if self.beside == InPath::Project && !values.is_empty() {
+            let named = values.remove(0);
+            let own = ctx.project_id();
+            if ctx.principal.is_some() && own != Some(&*named) && !ctx.is_admin() && !ctx.is_service() {
+                let own = own.unwrap_or("None");
+                let message = format!(
+                    "Malformed request URL: URL's project_id '{named}' doesn't match Context's project_id '{own}'"
+                );
+                return Err(Error::bad_request(message));
+            }
+        }
+        Ok(values)
+    }
+}
 
 impl Mount {
     /// Answers a request to a path at which `routes` live, by method and version; none where the path is nobody's.
-    pub(crate) async fn answer(&self, routes: &[Mounted], params: Params, request: Request) -> Response {
+    pub(crate) async fn answer(
+        &self,
+        routes: &[Mounted],
+        beside: InPath,
+        params: Params,
+        request: Request,
+    ) -> Response {
         let (mut parts, body) = request.into_parts();
         let head = parts.method == http::Method::HEAD;
         let request_id = self.request_id();
@@ -80,7 +122,8 @@ impl Mount {
         let work = async {
             let admitted = found.and_then(|mounted| {
                 let version = version.unwrap_or(UNVERSIONED);
-                Ok((mounted, self.admit(mounted, params, parts, body, version, request_id.clone())?))
+                let values = Values { beside, params };
+                Ok((mounted, self.admit(mounted, values, parts, body, version, request_id.clone())?))
             });
             match admitted {
                 Ok((mounted, req)) => self.run(mounted, req, reader, tasks).await,
@@ -131,7 +174,7 @@ impl Mount {
     fn admit(
         &self,
         mounted: &Mounted,
-        params: Params,
+        values: Values,
         parts: Parts,
         body: axum::body::Body,
         version: Microversion,
@@ -140,9 +183,7 @@ impl Mount {
         let route = mounted.route;
         let ctx = self.context(&parts.headers, request_id)?;
         authorize(route.rule, route.policy, &ctx)?;
-        let params =
-            params.map_err(|error| Error::bad_request("The path is not valid UTF-8.").because(error.body_text()))?;
-        let values = params.iter().map(|(_, value)| value.to_owned());
+        let values = values.of(&ctx)?;
         Ok(Req {
             ctx,
             version,

@@ -7,7 +7,7 @@ use umbel_api::Route;
 use umbel_auth::Verifier;
 use umbel_core::{Result, Rng};
 
-use crate::mount::{Mount, Mounted};
+use crate::mount::{InPath, Mount, Mounted};
 use crate::reply::name_of;
 use crate::version::Label;
 use crate::{FaultStyle, Reply, Req, Versions, metrics};
@@ -51,6 +51,9 @@ pub struct Service {
     /// A second header that carries the request's id, as clients of old services look for it there:
     /// `x-compute-request-id` of compute and volume, whose faults have the same form; none of the others.
     pub legacy_request_id: Option<&'static str>,
+    /// The version (`/v3`) below which every path may also be written with the token's project behind it, as clients
+    /// with an old catalog do: `/v3/{project_id}/volumes`.
+    pub project_below: Option<&'static str>,
     mounted: Vec<(&'static Route, Handler)>,
 }
 
@@ -60,12 +63,26 @@ impl Service {
             FaultStyle::Compute => Some("x-compute-request-id"),
             _ => None,
         };
-        Service { prefix, fault, versions: None, max_json: 112 * 1024, legacy_request_id, mounted: Vec::new() }
+        Service {
+            prefix,
+            fault,
+            versions: None,
+            max_json: 112 * 1024,
+            legacy_request_id,
+            project_below: None,
+            mounted: Vec::new(),
+        }
     }
 
     #[must_use]
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = Some(versions);
+        self
+    }
+
+    #[must_use]
+    pub fn project_below(mut self, version: &'static str) -> Self {
+        self.project_below = Some(version);
         self
     }
 
@@ -140,14 +157,23 @@ impl App {
         });
         let mut router = self.lost_router(&mount, by_shape.contains_key("/"), by_shape.contains_key("/{*}"));
         for (_, routes) in by_shape {
-            let paths = routes.first().map(|first| spellings(prefix, first.route.path)).unwrap_or_default();
-            let (mount, routes): (_, Arc<[Mounted]>) = (mount.clone(), routes.into());
-            let handler = axum::routing::any(move |params, request: Request| {
+            let Some(path) = routes.first().map(|first| first.route.path) else { continue };
+            let routes: Arc<[Mounted]> = routes.into();
+            let handler = |project: InPath| {
                 let (mount, routes) = (mount.clone(), routes.clone());
-                async move { mount.answer(&routes, params, request).await }
-            });
-            for path in paths {
-                router = router.route(&path, handler.clone());
+                axum::routing::any(move |params, request: Request| {
+                    let (mount, routes) = (mount.clone(), routes.clone());
+                    async move { mount.answer(&routes, project, params, request).await }
+                })
+            };
+            for path in spellings(prefix, path) {
+                router = router.route(&path, handler(InPath::Nothing));
+            }
+            let below = service.project_below.and_then(|version| Some((version, path.strip_prefix(version)?)));
+            if let Some((version, rest)) = below.filter(|(_, rest)| rest.len() > 1) {
+                for path in spellings(prefix, &format!("{version}/{{project_in_path}}{rest}")) {
+                    router = router.route(&path, handler(InPath::Project));
+                }
             }
         }
         router
@@ -158,7 +184,7 @@ impl App {
         let owned = mount.clone();
         let lost = axum::routing::any(move |params, request: Request| {
             let mount = owned.clone();
-            async move { mount.answer(&[], params, request).await }
+            async move { mount.answer(&[], InPath::Nothing, params, request).await }
         });
         let prefix = mount.prefix;
         let mut router = axum::Router::new();

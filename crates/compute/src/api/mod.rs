@@ -63,5 +63,5 @@ pub fn service(state: Arc<Compute>) -> Service {
     ] {
         routes = mount(routes);
     }
-    Service::new("/compute", FaultStyle::Compute).versions(versions).routes(routes)
+    Service::new("/compute", FaultStyle::Compute).versions(versions).project_below("/v2.1").routes(routes)
 }

@@ -1,7 +1,7 @@
 use umbel_api::{Method, Route};
 use umbel_http::{FaultStyle, Router, Routes, Service};
 
-use crate::support::{Keys, PUBLIC, ask, compute, echo};
+use crate::support::{Keys, PUBLIC, ask, compute, echo, project};
 
 static ROOT: Route = Route::new(Method::Get, "/", "root", PUBLIC);
 static LIST: Route = Route::new(Method::Get, "/v2.1/servers", "list", PUBLIC);
@@ -138,4 +138,23 @@ async fn parameters_are_decoded_once() {
     let (status, body) = show("%FF").await;
     assert_eq!(status, 400);
     assert!(body.contains(r#"{"badRequest":"#), "{body}");
+}
+
+#[tokio::test]
+async fn a_path_may_name_the_tokens_project() {
+    let keys = Keys::new();
+    let router = keys.app.router(vec![service().project_below("/v2.1")]);
+    let member = keys.member();
+    let ask_as = async |token: &str, uri: &str| {
+        let answer = ask(&router, "GET", uri, &[("x-auth-token", token)]).await;
+        (answer.status, answer.text().to_owned())
+    };
+    let found = ask_as(&member, "/compute/v2.1/project/servers/a").await;
+    assert_eq!(found, (200, "GET /v2.1/servers/{id} v2.1 [id=a]".to_owned()));
+    let found = ask_as(&member, "/compute/v2.1/project/servers/detail").await;
+    assert_eq!(found, (200, "GET /v2.1/servers/detail v2.1 []".to_owned()));
+    let (status, text) = ask_as(&member, "/compute/v2.1/another/servers/a").await;
+    assert!(status == 400 && text.contains("doesn't match Context's project_id 'project'"), "{status} {text}");
+    let admin = keys.token(project(), &["admin"]);
+    assert_eq!(ask_as(&admin, "/compute/v2.1/another/servers").await.0, 200);
 }
