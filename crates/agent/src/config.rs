@@ -21,10 +21,8 @@ pub struct AgentConfig {
     pub imports: usize,
     /// How long a guest may take to shut down before it is powered off.
     pub grace: Duration,
-    /// For images on their way through conversion; needs room for an image and its raw form.
+    /// For images on their way through conversion; needs room for an image as it is stored.
     pub scratch: PathBuf,
-    /// The program that converts images.
-    pub qemu_img: PathBuf,
 }
 
 impl AgentConfig {
@@ -38,7 +36,6 @@ impl AgentConfig {
             imports: 2,
             grace: Duration::from_secs(60),
             scratch: std::env::temp_dir(),
-            qemu_img: PathBuf::from("qemu-img"),
         }
     }
 }

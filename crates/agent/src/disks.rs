@@ -101,7 +101,8 @@ impl Agent {
 
     /// The place to clone from, or why there is none, in words for the server's owner.
     async fn parent(&self, pool: &dyn Pool, image: &ImageSource) -> Result<Location, String> {
-        if image.disk_format != "raw" {
+        // Places that come with an image of another format are those of its raw twin.
+        if image.disk_format != "raw" && image.locations.is_empty() {
             return Err(format!("image is {}", image.disk_format));
         }
         let mut why = None;

@@ -84,6 +84,23 @@ async fn a_raw_image_without_a_location_is_streamed() {
     assert_content(&disk);
 }
 
+/// The image service keeps a raw disk beside an image of another format, and names that one's place.
+#[tokio::test]
+async fn the_twin_of_an_image_is_cloned() {
+    let (world, id) = (World::new(), Uuid::new_v4());
+    let raw = futures_util::stream::iter([Ok(Bytes::from(content()))]);
+    world.pool.write("twin", Box::pin(raw), Default::default()).await.unwrap();
+    world.pool.snapshot("twin", "snap").await.unwrap();
+    let image = ImageSource { locations: vec![world.pool.location("twin", "snap").to_string()], ..source("qcow2", 9) };
+    let _agent = world.agent();
+    world.want(id, present(domain(id, "vms", DiskSource::Image(image)))).await;
+    let made = world.cell.done(id).await;
+    assert_eq!((made.fault.as_deref(), names(&made)[0]), (None, "disk_clone"));
+    assert_content(&bytes_of(&world.pool, &disk_name(id)).await);
+    world.want(id, absent(id, "vms")).await;
+    assert_eq!(world.cell.done(id).await.fault, None);
+}
+
 #[tokio::test]
 async fn an_image_elsewhere_is_imported_and_the_reason_told() {
     let image = ImageSource {
@@ -115,25 +132,25 @@ async fn bad_images_are_refused() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     qemu_img(&["create", "-q", "-f", "qcow2", "-u", "-b", "/etc/shadow", "-F", "raw", &path("backed"), "1M"]);
     let backed = std::fs::read(path("backed")).unwrap();
-    check(
-        "backing file",
-        source("qcow2", backed.len()),
-        backed,
-        "The image cannot be used: it refers to a backing file.",
-    )
-    .await;
+    check("backing file", source("qcow2", backed.len()), backed, "The qcow2 image has a backing file.").await;
 
     let data_file = format!("data_file={}", path("data"));
     qemu_img(&["create", "-q", "-f", "qcow2", "-o", &data_file, &path("split"), "1M"]);
     let split = std::fs::read(path("split")).unwrap();
-    check("data file", source("qcow2", split.len()), split, "The image cannot be used: it refers to a data file.")
-        .await;
+    check(
+        "data file",
+        source("qcow2", split.len()),
+        split,
+        "The qcow2 image has an external data file, or features that are not known.",
+    )
+    .await;
 
     qemu_img(&["create", "-q", "-f", "qcow2", &path("large"), "5M"]);
     let large = std::fs::read(path("large")).unwrap();
     check("too large", source("qcow2", large.len()), large, "Flavor's disk is too small for requested image.").await;
 
-    check("not qcow2", source("qcow2", 9), b"not qcow2".to_vec(), "The image cannot be used: it cannot be read.").await;
+    check("not qcow2", source("qcow2", 9), b"not qcow2".to_vec(), "The qcow2 image has no header of version 2 or 3.")
+        .await;
     check("unknown", source("ploop", 1), vec![1], "Images of format 'ploop' cannot be booted.").await;
     let ova = ImageSource { container_format: "ova".into(), ..source("raw", 1) };
     check("container", ova, vec![1], "Images in a container of format 'ova' cannot be booted.").await;
