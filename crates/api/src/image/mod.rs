@@ -12,6 +12,7 @@ mod imports;
 mod info;
 mod locations;
 mod members;
+pub mod metadefs;
 mod schemas;
 mod tags;
 mod tasks;

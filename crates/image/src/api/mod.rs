@@ -8,6 +8,7 @@ mod imports;
 mod info;
 mod locations;
 mod members;
+mod metadefs;
 mod schemas;
 mod tags;
 mod tasks;
@@ -61,5 +62,5 @@ pub fn service(state: Arc<Images>) -> Service {
         .on(&routes::CACHE_IMAGE, cache::create)
         .on(&routes::UNCACHE_IMAGE, cache::delete)
         .on(&routes::CLEAR_CACHE, cache::clear);
-    Service::new("/image", FaultStyle::Image).routes(routes)
+    Service::new("/image", FaultStyle::Image).routes(metadefs::mount(routes))
 }

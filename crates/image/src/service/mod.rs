@@ -14,6 +14,7 @@ mod imports;
 mod intake;
 mod locations;
 mod members;
+pub(crate) mod metadefs;
 mod quotas;
 mod range;
 mod stores;

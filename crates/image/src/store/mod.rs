@@ -1,11 +1,13 @@
 //! The tables. Functions take a transaction; those that read a project's images take a [`umbel_auth::Visible`].
 
+pub mod audit;
 pub mod cache;
 pub mod claims;
 pub mod images;
 mod import_tables;
 pub mod locations;
 pub mod members;
+pub mod metadefs;
 pub(crate) mod parts;
 pub mod stages;
 pub mod tasks;
@@ -24,6 +26,7 @@ impl Schema for Image {
         Migration { version: 1, name: "images", statements: IMAGES },
         Migration { version: 2, name: "imports", statements: import_tables::IMPORTS },
         Migration { version: 3, name: "twins", statements: twins::TWINS },
+        Migration { version: 4, name: "metadefs", statements: metadefs::METADEFS },
     ];
 }
 
