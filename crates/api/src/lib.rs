@@ -12,6 +12,7 @@ pub use version::{Microversion, VersionRange, Versioned};
 pub mod compute;
 pub mod identity;
 pub mod image;
+pub mod volume;
 
 /// A `links` entry.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

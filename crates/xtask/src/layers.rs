@@ -55,6 +55,7 @@ const ROWS: &[Row] = &[
     row("scheduler", &["core"]),
     row("identity", SERVICE),
     row("image", SERVICE),
+    row("volume", SERVICE),
     row("placement", &["core", "api", "db", "auth", "http"]),
     row("compute", &["core", "api", "db", "bus", "auth", "http", "client", "workflow", "driver", "placement"]),
     row("conductor", &["core", "bus", "db", "client", "workflow", "scheduler", "placement", "compute"]),

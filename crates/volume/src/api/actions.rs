@@ -1,0 +1,70 @@
+//! `POST …/action`: the name of the one member of the body says what is to be done.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use umbel_api::volume::actions::{SNAPSHOT_ACTION, VOLUME_ACTION};
+use umbel_core::{Error, Id, Result};
+use umbel_http::{Reply, Req, Routes};
+
+use crate::Volumes;
+use crate::model::{SnapshotId, VolumeId};
+use crate::service::Caller;
+
+/// An action on a volume or snapshot, as what does it gets it.
+pub(crate) struct Action<I> {
+    pub state: Arc<Volumes>,
+    pub req: Req,
+    pub caller: Caller,
+    pub id: I,
+    pub name: String,
+    /// What the body says under the action's name.
+    pub body: Value,
+}
+
+impl<I> Action<I> {
+    /// The arguments as a struct; 400 for what does not fit. No arguments (`null`) are an empty object.
+    pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
+        let body = match &self.body {
+            Value::Null => Value::Object(Map::new()),
+            other => other.clone(),
+        };
+        serde_json::from_value(body)
+            .map_err(|error| Error::bad_request(format!("Invalid input for {}: {error}.", self.name)))
+    }
+}
+
+pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
+    routes.on(&VOLUME_ACTION, on_volume).on(&SNAPSHOT_ACTION, on_snapshot)
+}
+
+async fn read<T>(state: Arc<Volumes>, mut req: Req, param: &str, what: &str) -> Result<Action<Id<T>>> {
+    let caller = Caller::of(&req.ctx)?;
+    let id = req.id(param, what)?;
+    let body: Map<String, Value> = req.json().await?;
+    let mut members = body.into_iter();
+    match (members.next(), members.next()) {
+        (Some((name, body)), None) => Ok(Action { state, req, caller, id, name, body }),
+        _ => Err(Error::bad_request("The body of an action has exactly one member, which names it.")),
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::bad_request(format!("There is no such action: {name}"))
+}
+
+/// One line for each action; the functions stand with their nouns.
+async fn on_volume(state: Arc<Volumes>, req: Req) -> Result<Reply> {
+    let action: Action<VolumeId> = read(state, req, "volume_id", "Volume").await?;
+    match action.name.as_str() {
+        other => Err(unknown(other)),
+    }
+}
+
+async fn on_snapshot(state: Arc<Volumes>, req: Req) -> Result<Reply> {
+    let action: Action<SnapshotId> = read(state, req, "snapshot_id", "Snapshot").await?;
+    match action.name.as_str() {
+        other => Err(unknown(other)),
+    }
+}

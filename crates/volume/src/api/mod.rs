@@ -1,0 +1,20 @@
+//! From requests to calls and back.
+
+mod actions;
+mod versions;
+
+use std::sync::Arc;
+
+use umbel_api::volume::{MAX, MIN};
+use umbel_http::{FaultStyle, Routes, Service, Versions};
+
+use crate::Volumes;
+
+/// The service as it is mounted: all routes, below `/volume`.
+pub fn service(state: Arc<Volumes>) -> Service {
+    let routes = Routes::new(state);
+    let routes = versions::mount(routes);
+    let routes = actions::mount(routes);
+    let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };
+    Service::new("/volume", FaultStyle::Compute).versions(versions).project_below("/v3").routes(routes)
+}

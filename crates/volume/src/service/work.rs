@@ -1,0 +1,76 @@
+//! Who does the work that requests leave behind: one runner for all of the service's flows, and sweeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use umbel_core::Result;
+use umbel_workflow::{Runner, RunnerConfig};
+
+use crate::store::Volume;
+use crate::{Volumes, flows};
+
+/// How long the end of the process waits for steps under way.
+const WAIT: Duration = Duration::from_secs(2);
+
+impl Volumes {
+    /// What does the flows of this service. [`Volumes::run_background`] runs one; tests make theirs.
+    pub fn runner(self: &Arc<Self>, config: RunnerConfig) -> Arc<Runner<Volume>> {
+        let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config);
+        let runner = flows::all(runner, self);
+        // The first one is told of work at once; others find it by looking.
+        let _ = self.nudge.set(runner.nudge());
+        Arc::new(runner)
+    }
+
+    /// There is something to do.
+    pub(crate) fn nudge(&self) {
+        if let Some(nudge) = self.nudge.get() {
+            nudge.now();
+        }
+    }
+
+    /// Ends the leases of earlier processes at once. Only where this is known to be the only process on the database.
+    pub async fn take_over(self: &Arc<Self>) -> Result<()> {
+        self.runner(RunnerConfig::default()).take_over().await
+    }
+
+    /// Runs all flows that there are until none is left. For tests.
+    pub async fn run_until_idle(self: &Arc<Self>, limit: Duration) -> Result<()> {
+        self.runner(RunnerConfig::default()).run_until_idle(limit).await
+    }
+
+    /// Runs flows and sweeps until `shutdown`.
+    pub async fn run_background(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
+        let sweeping = async {
+            loop {
+                self.sweep().await;
+                tokio::time::sleep(self.config.sweep_period()).await;
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut working = tokio::spawn(self.runner(RunnerConfig::default()).run(stopped));
+        tokio::select! {
+            () = sweeping => {}
+            () = shutdown => {}
+        }
+        stop.send_replace(true);
+        // A step can be the copying of a terabyte: it begins again when somebody has its lease.
+        if tokio::time::timeout(WAIT, &mut working).await.is_err() {
+            working.abort();
+        }
+    }
+
+    /// One round of all sweeps: what it cannot do now it leaves to the next. For tests too.
+    pub async fn sweep(self: &Arc<Self>) {
+        for backend in &self.backends {
+            match backend.pool.purge().await {
+                Ok(names) if names.is_empty() => {}
+                Ok(names) => tracing::info!(backend = backend.name, purged = names.len(), "hidden disks were freed"),
+                Err(error) => {
+                    tracing::warn!(backend = backend.name, cause = error.cause(), "purging: {error}");
+                }
+            }
+        }
+    }
+}
