@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -5,6 +6,8 @@ use serde_json::json;
 use umbel_core::{Error, Kind, Result};
 
 use crate::Cloud;
+use crate::cloud::accepted;
+use crate::transport::{Body, Transport, collect};
 
 /// A server as far as a client that waits for it looks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -111,5 +114,38 @@ impl Cloud {
                 Ok(_) => tokio::time::sleep(every).await,
             }
         }
+    }
+}
+
+/// Compute, as other services tell it what happened to a server's parts.
+#[derive(Clone)]
+pub struct ServerEvents {
+    transport: Arc<dyn Transport>,
+    /// With the version, `…/v2.1`.
+    endpoint: Arc<str>,
+}
+
+impl ServerEvents {
+    pub fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
+        ServerEvents { transport, endpoint: endpoint.trim_end_matches('/').into() }
+    }
+
+    /// A volume that the server has has grown.
+    pub async fn volume_extended(&self, service_token: &str, server_id: &str, volume_id: &str) -> Result<()> {
+        let event = json!({"name": "volume-extended", "server_uuid": server_id, "tag": volume_id});
+        let body = serde_json::to_vec(&json!({"events": [event]})).map_err(Error::internal)?;
+        let request = http::Request::builder()
+            .method(http::Method::POST)
+            .uri(format!("{}/os-server-external-events", self.endpoint))
+            .header("x-auth-token", service_token)
+            .header("content-type", "application/json")
+            // The first version that knows this event.
+            .header("openstack-api-version", "compute 2.51")
+            .body(Body::Bytes(body.into()))
+            .map_err(|error| Error::internal(error).because("an event for compute"))?;
+        let response = self.transport.send(request).await?;
+        let status = response.status();
+        let bytes = collect(response.into_body(), 1 << 20).await?;
+        accepted(status, &bytes)
     }
 }

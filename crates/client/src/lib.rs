@@ -14,7 +14,7 @@ mod volume;
 pub use catalog::find_endpoint;
 pub use cloud::{Call, Cloud};
 pub use clouds::{Auth, CloudConfig, find as find_cloud, find_in as find_cloud_in};
-pub use compute::{NewServer, ServerView};
+pub use compute::{NewServer, ServerEvents, ServerView};
 pub use fetch::{Admission, Fetched, Fetcher};
 pub use identity::TokenTrust;
 pub use image::{ImageLocation, ImageView, Images, LocationMetadata, NewImage};

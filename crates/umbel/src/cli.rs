@@ -94,6 +94,7 @@ pub struct ServeArgs {
 pub enum Role {
     Identity,
     Image,
+    Volume,
     /// The compute API.
     Compute,
     /// Compute's workflows and reconcilers, and what agents report to.
@@ -103,7 +104,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; 5] = [Role::Identity, Role::Image, Role::Compute, Role::Conductor, Role::Agent];
+    pub const ALL: [Role; 6] = [Role::Identity, Role::Image, Role::Volume, Role::Compute, Role::Conductor, Role::Agent];
 }
 
 #[derive(Subcommand)]

@@ -2,6 +2,7 @@
 
 mod compute;
 mod trust;
+mod volume;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,10 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
         true => Some(image(parts, &storage, &mut behind).await?),
         false => None,
     };
+    let volume = match roles.has(Role::Volume) {
+        true => volume::volume(parts, &storage, &mut behind).await?,
+        false => None,
+    };
     let compute::Made { api, guests } = compute::compute(parts, roles, &storage, &mut behind).await?;
     let app = verifier.map(|verifier| App { verifier, rng: parts.rng.clone() });
     let services = {
@@ -94,6 +99,7 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
             let mut services = Vec::new();
             services.extend(identity.clone().map(umbel_identity::service));
             services.extend(image.clone().map(umbel_image::service));
+            services.extend(volume.clone().map(umbel_volume::service));
             services.extend(api.clone().map(umbel_compute::service));
             services
         }
@@ -175,13 +181,21 @@ async fn pause(time: Duration, stop: &mut watch::Receiver<bool>) -> bool {
 
 async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -> Result<Arc<Images>> {
     let db = migrated(parts.config, &parts.config.database.image, "image").await?;
-    let name = &parts.config.image.pool;
-    let store = umbel_image::Store { name: name.clone(), pool: storage.pool(name)?, default: true };
-    let settings = umbel_image::Config {
-        max_image_size: parts.config.image.max_size_gib.saturating_mul(umbel_core::GIB),
-        ..umbel_image::Config::default()
+    let config = &parts.config.image;
+    let names = [&config.pool].into_iter().chain(config.stores.iter().filter(|name| **name != config.pool));
+    let store = |(number, name): (usize, &String)| {
+        Ok(umbel_image::Store { name: name.clone(), pool: storage.pool(name)?, default: number == 0 })
     };
-    let images = Arc::new(Images::new(db, vec![store], parts.clock.clone(), parts.rng.clone(), settings)?);
+    let stores = names.enumerate().map(store).collect::<Result<Vec<_>>>()?;
+    let settings = umbel_image::Config {
+        max_image_size: config.max_size_gib.saturating_mul(umbel_core::GIB),
+        ..config.options.clone()
+    };
+    let images = Images::new(db, stores, parts.clock.clone(), parts.rng.clone(), settings)?;
+    let images = Arc::new(match parts.login.places().identity() {
+        Some(identity) => images.with_regions(parts.ways.clone(), identity),
+        None => images,
+    });
     if parts.config.database.image.is_none() {
         // As with the conductor's flows: an upload that was cut off is queued again now, not when its lease has run out.
         images.take_over().await?;
@@ -196,9 +210,10 @@ async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -
 }
 
 /// Services of the catalog: the role, type, name, description, path on the shared port, and what follows it.
-const CATALOG: [(Role, &str, &str, &str, &str, &str); 3] = [
+const CATALOG: [(Role, &str, &str, &str, &str, &str); 4] = [
     (Role::Identity, "identity", "keystone", "Identity", "/identity", ""),
     (Role::Image, "image", "glance", "Image", "/image", ""),
+    (Role::Volume, "block-storage", "cinder", "Volume", "/volume", "/v3"),
     (Role::Compute, "compute", "nova", "Compute", "/compute", "/v2.1"),
 ];
 
@@ -245,6 +260,7 @@ pub async fn migrate(config: &Config) -> Result<()> {
     let databases = &config.database;
     report("identity", migrated::<IdentitySchema>(config, &databases.identity, "identity").await)?;
     report("image", migrated::<umbel_image::Image>(config, &databases.image, "image").await)?;
+    report("volume", migrated::<umbel_volume::Volume>(config, &databases.volume, "volume").await)?;
     report("api", migrated::<umbel_compute::Api>(config, &databases.api, "api").await)?;
     report("cell0", migrated::<umbel_compute::Cell>(config, &databases.cell0, "cell0").await)?;
     for (name, url) in &databases.cells {
@@ -265,6 +281,7 @@ pub async fn look_at_databases(config: &Config) -> Vec<Finding> {
     let mut findings = vec![
         look_at::<IdentitySchema>(config, &databases.identity, "identity").await,
         look_at::<umbel_image::Image>(config, &databases.image, "image").await,
+        look_at::<umbel_volume::Volume>(config, &databases.volume, "volume").await,
         look_at::<umbel_compute::Api>(config, &databases.api, "api").await,
         look_at::<umbel_compute::Cell>(config, &databases.cell0, "cell0").await,
     ];

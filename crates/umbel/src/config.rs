@@ -21,6 +21,7 @@ pub struct Config {
     /// Where disks live. Without any: one local store with the pools `images`, `vms` and `volumes`.
     pub pools: Vec<PoolConfig>,
     pub image: ImageConfig,
+    pub volume: VolumeConfig,
     pub compute: ComputeConfig,
     pub agent: AgentConfig,
     pub identity: IdentityConfig,
@@ -100,6 +101,7 @@ pub struct Databases {
     /// URLs: `sqlite:<path>`, `postgres://…`, `mysql://…`. Default: one SQLite file per schema below `dir`/db.
     pub identity: Option<String>,
     pub image: Option<String>,
+    pub volume: Option<String>,
     pub api: Option<String>,
     pub cell0: Option<String>,
     /// Cells by name.
@@ -144,10 +146,23 @@ fn default_ceph_user() -> String {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct ImageConfig {
-    /// The pool that holds images.
+    /// The pool that holds images: the store that is taken where nobody chooses one.
     pub pool: String,
+    /// Pools that are stores too, to be chosen by their names.
+    pub stores: Vec<String>,
     /// Largest image, in GiB.
     pub max_size_gib: u64,
+    /// What else the image service can be told.
+    pub options: umbel_image::Config,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct VolumeConfig {
+    /// The pools of volumes, each a back end; the first is the default. Without any: the pool `volumes`, where there is one.
+    pub pools: Vec<String>,
+    /// What else the volume service can be told.
+    pub options: umbel_volume::Config,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -201,6 +216,7 @@ impl Default for Config {
             database: Databases::default(),
             pools: Vec::new(),
             image: ImageConfig::default(),
+            volume: VolumeConfig::default(),
             compute: ComputeConfig::default(),
             agent: AgentConfig::default(),
             identity: IdentityConfig { token_seconds: 3600 },
@@ -223,13 +239,18 @@ impl Default for Listen {
 impl Default for Databases {
     fn default() -> Self {
         let cells = BTreeMap::from([("cell1".to_owned(), None)]);
-        Databases { connections: 8, identity: None, image: None, api: None, cell0: None, cells }
+        Databases { connections: 8, identity: None, image: None, volume: None, api: None, cell0: None, cells }
     }
 }
 
 impl Default for ImageConfig {
     fn default() -> Self {
-        ImageConfig { pool: "images".into(), max_size_gib: 1024 }
+        ImageConfig {
+            pool: "images".into(),
+            stores: Vec::new(),
+            max_size_gib: 1024,
+            options: umbel_image::Config::default(),
+        }
     }
 }
 
@@ -293,7 +314,10 @@ impl Config {
             return Err(Error::bad_request("compute.pools names no pool."));
         }
         let of_compute = self.compute.pools.iter().map(|pool| ("compute.pools", pool));
-        for (role, wanted) in of_compute.chain([("image.pool", &self.image.pool)]) {
+        let of_images = self.image.stores.iter().map(|pool| ("image.stores", pool));
+        let of_volumes = self.volume.pools.iter().map(|pool| ("volume.pools", pool));
+        let all = of_compute.chain(of_images).chain(of_volumes);
+        for (role, wanted) in all.chain([("image.pool", &self.image.pool)]) {
             if !self.pools.is_empty() && !names.contains(&wanted.as_str()) {
                 return Err(Error::bad_request(format!(
                     "{role} names the pool '{wanted}', which [[pools]] does not have."
@@ -360,6 +384,15 @@ impl Config {
             tier: default_tier(),
         };
         ["images", "vms", "volumes"].map(pool).into()
+    }
+
+    /// Names of the pools in which volumes are made.
+    pub fn volume_pools(&self) -> Vec<String> {
+        if !self.volume.pools.is_empty() {
+            return self.volume.pools.clone();
+        }
+        let usual = |pool: &PoolConfig| pool.name == "volumes";
+        self.effective_pools().into_iter().filter(usual).map(|pool| pool.name).collect()
     }
 
     pub fn database_url(&self, configured: &Option<String>, name: &str) -> String {

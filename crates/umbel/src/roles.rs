@@ -11,7 +11,7 @@ use crate::config::Config;
 pub struct Roles(Vec<Role>);
 
 /// Roles that talk to other services, as the services' user.
-const CALLERS: [Role; 3] = [Role::Image, Role::Compute, Role::Conductor];
+const CALLERS: [Role; 4] = [Role::Image, Role::Volume, Role::Compute, Role::Conductor];
 
 impl Roles {
     /// With the configuration that fits them.
@@ -36,11 +36,11 @@ impl Roles {
 
     /// Whether an API is served here.
     pub fn serves(&self) -> bool {
-        self.any(&[Role::Identity, Role::Image, Role::Compute])
+        self.any(&[Role::Identity, Role::Image, Role::Volume, Role::Compute])
     }
 
     pub fn uses_pools(&self) -> bool {
-        self.any(&[Role::Image, Role::Agent])
+        self.any(&[Role::Image, Role::Volume, Role::Agent])
     }
 
     fn check(&self, config: &Config) -> Result<()> {

@@ -35,8 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HERE: &str = "in-process";
 
 /// Roles that serve an API: the role, its path, its type in the catalog.
-const SERVED: [(Role, &str, &str); 3] =
-    [(Role::Identity, "identity", "identity"), (Role::Image, "image", "image"), (Role::Compute, "compute", "compute")];
+const SERVED: [(Role, &str, &str); 4] = [
+    (Role::Identity, "identity", "identity"),
+    (Role::Image, "image", "image"),
+    (Role::Volume, "volume", "block-storage"),
+    (Role::Compute, "compute", "compute"),
+];
 
 /// Where services answer, by their type in the catalog; one that is not here is in the catalog.
 #[derive(Clone, Debug, Default)]

@@ -9,3 +9,4 @@ mod hostile;
 mod main_job;
 mod scale;
 mod serve;
+mod storage;

@@ -4,6 +4,7 @@
 mod boot;
 mod list;
 mod report;
+mod storage;
 mod token;
 
 use std::path::PathBuf;
@@ -48,6 +49,23 @@ enum What {
         #[arg(long, default_value_t = 20)]
         runs: usize,
     },
+    /// Images up and down, beside plain copies of the same bytes; volumes made, snapshotted and deleted, 1, 4 and 16 at a
+    /// time.
+    Storage {
+        /// Size of the image.
+        #[arg(long, default_value_t = 256)]
+        mib: usize,
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Volumes at each width.
+        #[arg(long, default_value_t = 32)]
+        volumes: usize,
+        /// Compare with `rbd import` and `rbd export` in the cluster of this ceph.conf.
+        #[arg(long, value_name = "CONF")]
+        ceph: Option<PathBuf>,
+        #[arg(long, default_value = "images")]
+        ceph_pool: String,
+    },
     /// Tokens by password and their validation, by 1 and by 8 clients.
     Token {
         #[arg(long, default_value_t = 5)]
@@ -66,6 +84,11 @@ pub async fn run(args: BenchArgs) -> Result<()> {
         What::Boot { runs } => boot::one_by_one(&Bench::open(&config, &transport).await?, runs).await?,
         What::Batch { count, runs } => boot::batch(&Bench::open(&config, &transport).await?, count, runs).await?,
         What::List { counts, runs } => list::run(&Bench::open(&config, &transport).await?, &counts, runs).await?,
+        What::Storage { mib, runs, volumes, ceph, ceph_pool } => {
+            let cloud = Cloud::connect(&config, transport.clone()).await?;
+            let asked = storage::Asked { mib, runs, volumes, ceph, ceph_pool };
+            storage::run(&cloud, &mark(), &asked).await?
+        }
         What::Token { seconds } => token::run(&config, &transport, Duration::from_secs(seconds)).await?,
     };
     print!("{}", report::table(&figures));
@@ -76,6 +99,11 @@ pub async fn run(args: BenchArgs) -> Result<()> {
             .map_err(|error| Error::bad_request(format!("{} cannot be written: {error}.", path.display())))?;
     }
     Ok(())
+}
+
+/// In the names of everything made, so that what another run left is not counted.
+fn mark() -> String {
+    format!("bench-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
 }
 
 /// A session on the cloud under test, and the flavor all its servers have.
@@ -89,7 +117,7 @@ struct Bench {
 impl Bench {
     async fn open(config: &CloudConfig, transport: &Arc<dyn Transport>) -> Result<Bench> {
         let cloud = Cloud::connect(config, transport.clone()).await?;
-        let mark = format!("bench-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let mark = mark();
         let flavor = json!({"flavor": {"name": mark, "ram": 64, "vcpus": 1, "disk": 2, "id": "auto"}});
         let made: serde_json::Value = cloud.post("compute", "/flavors", None, &flavor).await?;
         let flavor = made["flavor"]["id"].as_str().unwrap_or_default().to_owned();
@@ -100,19 +128,25 @@ impl Bench {
 
     /// The default quota of ten servers would measure the quota.
     async fn lift_quota(&self) -> Result<()> {
-        let Some(project) = &self.cloud.project_id else {
-            return Err(Error::bad_request("The cloud's entry in clouds.yaml names no project."));
-        };
-        let body = json!({"quota_set": {"instances": -1, "cores": -1, "ram": -1}});
-        let body = serde_json::to_vec(&body).map_err(Error::internal)?;
-        let path = format!("/os-quota-sets/{project}");
-        let call = umbel_client::Call::new("compute", http::Method::PUT, &path)
-            .headers(&[("content-type", "application/json")])
-            .body(umbel_client::Body::Bytes(body.into()));
-        self.cloud.bytes(call).await.map(drop)
+        lift_quota(&self.cloud, "compute", &["instances", "cores", "ram"]).await
     }
 
     async fn close(&self) -> Result<()> {
         self.cloud.delete("compute", &format!("/flavors/{}", self.flavor)).await
     }
+}
+
+/// Nothing of these is counted for the project any more.
+async fn lift_quota(cloud: &Cloud, service: &str, resources: &[&str]) -> Result<()> {
+    let Some(project) = &cloud.project_id else {
+        return Err(Error::bad_request("The cloud's entry in clouds.yaml names no project."));
+    };
+    let limits: serde_json::Map<String, serde_json::Value> =
+        resources.iter().map(|resource| ((*resource).to_owned(), json!(-1))).collect();
+    let body = serde_json::to_vec(&json!({"quota_set": limits})).map_err(Error::internal)?;
+    let path = format!("/os-quota-sets/{project}");
+    let call = umbel_client::Call::new(service, http::Method::PUT, &path)
+        .headers(&[("content-type", "application/json")])
+        .body(umbel_client::Body::Bytes(body.into()));
+    cloud.bytes(call).await.map(drop)
 }

@@ -121,6 +121,7 @@ impl Seat {
             plane.db.clone(),
             plane.cells.clone(),
             agents,
+            parts.images.clone(),
             parts.volumes.clone(),
             parts.clock.clone(),
             parts.rng.clone(),
