@@ -3,6 +3,18 @@
 //! Paths are without the project's id: the router takes it away where a client's catalog has it.
 
 pub mod actions;
+pub mod attachments;
+pub mod group_types;
+pub mod info;
+pub mod manageable;
+pub mod messages;
+pub mod moves;
+pub mod pools;
+pub mod qos_specs;
+pub mod quotas;
+pub mod services;
+pub mod transfers;
+pub mod types;
 pub mod versions;
 
 use crate::Microversion;

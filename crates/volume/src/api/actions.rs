@@ -58,6 +58,14 @@ fn unknown(name: &str) -> Error {
 async fn on_volume(state: Arc<Volumes>, req: Req) -> Result<Reply> {
     let action: Action<VolumeId> = read(state, req, "volume_id", "Volume").await?;
     match action.name.as_str() {
+        "os-attach" => super::connections::attach(action).await,
+        "os-detach" => super::connections::detach(action).await,
+        "os-reserve" => super::connections::reserve(action).await,
+        "os-unreserve" => super::connections::unreserve(action).await,
+        "os-begin_detaching" => super::connections::begin_detaching(action).await,
+        "os-roll_detaching" => super::connections::roll_detaching(action).await,
+        "os-initialize_connection" => super::connections::initialize_connection(action).await,
+        "os-terminate_connection" => super::connections::terminate_connection(action).await,
         other => Err(unknown(other)),
     }
 }

@@ -1,6 +1,10 @@
 //! From requests to calls and back.
 
 mod actions;
+mod transfers;
+mod input;
+mod connections;
+mod attachments;
 mod versions;
 
 use std::sync::Arc;
@@ -15,6 +19,8 @@ pub fn service(state: Arc<Volumes>) -> Service {
     let routes = Routes::new(state);
     let routes = versions::mount(routes);
     let routes = actions::mount(routes);
+    let routes = attachments::mount(routes);
+    let routes = transfers::mount(routes);
     let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };
     Service::new("/volume", FaultStyle::Compute).versions(versions).project_below("/v3").routes(routes)
 }

@@ -1,6 +1,9 @@
 //! The rules: who may do what with a volume, and what then happens to rows and pools.
 
 mod caller;
+pub(crate) mod attachments;
+pub(crate) mod connections;
+pub(crate) mod transfers;
 mod work;
 
 pub(crate) use caller::Caller;

@@ -1,9 +1,20 @@
 //! The tables. Functions take a transaction; those that read a project's things take a [`umbel_auth::Visible`].
 
+pub mod audit;
 pub mod core_schema;
+mod attachments_schema;
+pub mod attachments;
+pub mod transfers;
+mod types_schema;
+pub mod services;
+pub mod qos_specs;
+pub mod messages;
+pub mod group_types;
+pub mod encryption;
 pub mod metadata;
 pub mod quotas;
 pub mod snapshots;
+pub mod types;
 pub mod volumes;
 
 use umbel_db::{Migration, Schema};
@@ -14,5 +25,9 @@ pub struct Volume;
 impl Schema for Volume {
     const NAME: &'static str = "volume";
     const MIGRATIONS: &'static [Migration] =
-        &[Migration { version: 1, name: "volumes", statements: core_schema::STATEMENTS }];
+        &[
+        Migration { version: 1, name: "volumes", statements: core_schema::STATEMENTS },
+        Migration { version: 2, name: "types", statements: types_schema::TYPES },
+        Migration { version: 3, name: "attachments", statements: attachments_schema::ATTACHMENTS },
+    ];
 }
