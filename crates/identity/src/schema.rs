@@ -12,6 +12,7 @@ impl Schema for IdentitySchema {
     const MIGRATIONS: &'static [Migration] = &[
         Migration { version: 1, name: "first tables", statements: FIRST },
         Migration { version: 2, name: "trusts", statements: TRUSTS },
+        Migration { version: 3, name: "consumers, endpoint groups, domain options", statements: EXTENSIONS },
     ];
 }
 
@@ -180,4 +181,25 @@ const TRUSTS: &[&str] = &[
         trust_id VARCHAR(64) NOT NULL,
         role_id VARCHAR(64) NOT NULL,
         PRIMARY KEY (trust_id, role_id))",
+];
+
+const EXTENSIONS: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS consumers (
+        id VARCHAR(64) PRIMARY KEY,
+        generation BIGINT NOT NULL,
+        description TEXT,
+        secret TEXT NOT NULL,
+        extra TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS endpoint_groups (
+        id VARCHAR(64) PRIMARY KEY,
+        generation BIGINT NOT NULL,
+        name VARCHAR(255) NOT NULL,
+        description TEXT,
+        filters TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS domain_options (
+        domain_id VARCHAR(64) NOT NULL,
+        group_name VARCHAR(64) NOT NULL,
+        option_name VARCHAR(64) NOT NULL,
+        content TEXT NOT NULL,
+        PRIMARY KEY (domain_id, group_name, option_name))",
 ];

@@ -58,7 +58,7 @@ pub(super) async fn delete_service(identity: Arc<Identity>, req: Req) -> Result<
     Ok(no_content())
 }
 
-fn endpoint_body(req: &Req, row: EndpointRow) -> Endpoint {
+pub(super) fn endpoint_body(req: &Req, row: EndpointRow) -> Endpoint {
     Endpoint {
         links: SelfLink::new(&req.root, &format!("endpoints/{}", row.id)),
         id: row.id,

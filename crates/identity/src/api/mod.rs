@@ -6,11 +6,14 @@ mod auth;
 mod catalog;
 mod credentials;
 mod discovery;
+mod domain_config;
 mod domains;
 mod ec2;
+mod endpoint_groups;
 mod grants;
 mod groups;
 mod keys;
+mod oauth1;
 mod policies;
 mod projects;
 mod query;
@@ -49,6 +52,7 @@ pub fn service(state: Arc<Identity>) -> Service {
         .on(&wire::assignments::LIST_ASSIGNMENTS, assignments::list);
     routes = entities(routes);
     routes = catalog_routes(routes);
+    routes = extensions(routes);
     for route in &wire::assignments::LIST_GRANTS {
         routes = routes.on(route, grants::list);
     }
@@ -157,6 +161,35 @@ fn catalog_routes(routes: Routes<Identity>) -> Routes<Identity> {
         .on(&wire::policies::SHOW, policies::show)
         .on(&wire::policies::UPDATE, policies::update)
         .on(&wire::policies::DELETE, policies::delete)
+}
+
+fn extensions(routes: Routes<Identity>) -> Routes<Identity> {
+    let mut routes = routes
+        .on(&wire::oauth1::LIST, oauth1::list)
+        .on(&wire::oauth1::CREATE, oauth1::create)
+        .on(&wire::oauth1::SHOW, oauth1::show)
+        .on(&wire::oauth1::UPDATE, oauth1::update)
+        .on(&wire::oauth1::DELETE, oauth1::delete)
+        .on(&wire::endpoint_groups::LIST, endpoint_groups::list)
+        .on(&wire::endpoint_groups::CREATE, endpoint_groups::create)
+        .on(&wire::endpoint_groups::SHOW, endpoint_groups::show)
+        .on(&wire::endpoint_groups::UPDATE, endpoint_groups::update)
+        .on(&wire::endpoint_groups::DELETE, endpoint_groups::delete)
+        .on(&wire::endpoint_groups::ENDPOINTS, endpoint_groups::endpoints)
+        .on(&wire::domain_config::CREATE, domain_config::create);
+    for route in &wire::domain_config::SHOW {
+        routes = routes.on(route, domain_config::show);
+    }
+    for route in &wire::domain_config::UPDATE {
+        routes = routes.on(route, domain_config::update);
+    }
+    for route in &wire::domain_config::DELETE {
+        routes = routes.on(route, domain_config::delete);
+    }
+    for route in &wire::domain_config::DEFAULTS {
+        routes = routes.on(route, domain_config::defaults);
+    }
+    routes
 }
 
 /// One entity.

@@ -11,7 +11,7 @@ use crate::store::regions::RegionRow;
 use crate::store::{TextFilter, Tx, Window};
 use crate::{Identity, store};
 
-const INTERFACES: [&str; 3] = ["admin", "internal", "public"];
+pub(super) const INTERFACES: [&str; 3] = ["admin", "internal", "public"];
 const MAX_NAME: usize = 255;
 
 /// Keystone's own limit of a URL.

@@ -368,6 +368,7 @@ async fn remove_domain(identity: &Identity, tx: &mut Tx, row: &ProjectRow) -> Re
     for role_id in store::roles::ids_of_domain(tx, id).await? {
         store::roles::delete(tx, &role_id).await?;
     }
+    store::domain_config::delete(tx, id, None, None).await?;
     store::projects::delete(tx, id).await?;
     Ok(pending)
 }

@@ -8,6 +8,7 @@ mod catalog;
 mod cloud;
 mod credentials;
 mod discovery;
+mod extensions;
 mod negative;
 mod policy;
 mod projects;

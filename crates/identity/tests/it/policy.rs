@@ -30,13 +30,8 @@ async fn public_routes_are_few() {
         .map(|route| format!("{} {}", route.method.name(), route.path))
         .collect();
     public.sort();
-    let want = [
-        "GET /",
-        "GET /v3",
-        "GET /v3/OS-TOKEN/keys",
-        "POST /v3/auth/tokens",
-        "POST /v3/users/{user_id}/password",
-    ];
+    let want =
+        ["GET /", "GET /v3", "GET /v3/OS-TOKEN/keys", "POST /v3/auth/tokens", "POST /v3/users/{user_id}/password"];
     assert_eq!(public, want);
 }
 
