@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use umbel_core::{Error, Result};
 
 use crate::cloud::accepted;
@@ -40,6 +41,9 @@ pub struct NewImage {
     pub container_format: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visibility: Option<String>,
+    /// Nobody may delete it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
     /// GiB.
     pub min_disk: u64,
     /// MiB.
@@ -81,6 +85,12 @@ pub struct Images {
 const MAX_ANSWER: usize = 4 << 20;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
+const PATCH: (&str, &str) = ("content-type", "application/openstack-images-v2.1-json-patch");
+
+#[derive(Deserialize)]
+struct ManyImages {
+    images: Vec<ImageView>,
+}
 
 impl Images {
     pub fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
@@ -148,6 +158,23 @@ impl Images {
         let body = serde_json::to_vec(request).map_err(Error::internal)?;
         let path = format!("/v2/images/{id}/import");
         self.call(token, Method::POST, &path, &[JSON], Body::Bytes(body.into())).await.map(drop)
+    }
+
+    /// The first page of images with these attributes and properties, the newest first.
+    pub async fn find(&self, token: &str, having: &[(&str, &str)]) -> Result<Vec<ImageView>> {
+        let newest = [("sort", "created_at:desc"), ("limit", "100")];
+        let query: Vec<_> = having.iter().copied().chain(newest).collect();
+        let query = serde_urlencoded::to_string(query).map_err(Error::internal)?;
+        Ok(self.json::<ManyImages>(token, &format!("/v2/images?{query}")).await?.images)
+    }
+
+    /// A call as it is: for compute's old proxies. An empty answer is `Null`.
+    pub async fn raw(&self, token: &str, method: umbel_api::Method, path: &str, body: Option<Value>) -> Result<Value> {
+        let kind = if method == umbel_api::Method::Patch { PATCH } else { JSON };
+        let method = Method::from_bytes(method.name().as_bytes()).map_err(Error::internal)?;
+        let body = body.map_or(Body::Empty, |body| Body::Bytes(body.to_string().into()));
+        let bytes = self.call(token, method, path, &[kind], body).await?;
+        if bytes.is_empty() { Ok(Value::Null) } else { read(bytes) }
     }
 
     pub async fn delete(&self, token: &str, id: &str) -> Result<()> {

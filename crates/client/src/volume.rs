@@ -170,6 +170,16 @@ impl Volumes {
         Ok(self.json::<OneSnapshot>(token, Method::GET, &format!("/snapshots/{id}"), None).await?.snapshot)
     }
 
+    /// A snapshot of a volume, also of one in use.
+    pub async fn create_snapshot(&self, token: &str, volume_id: &str, name: &str) -> Result<VolumeSnapshotView> {
+        let body = json!({"snapshot": {"volume_id": volume_id, "name": name, "force": true}});
+        Ok(self.json::<OneSnapshot>(token, Method::POST, "/snapshots", Some(body)).await?.snapshot)
+    }
+
+    pub async fn delete_snapshot(&self, token: &str, id: &str) -> Result<()> {
+        self.call(token, Method::DELETE, &format!("/snapshots/{id}"), None).await.map(drop)
+    }
+
     pub async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView> {
         let body = json!({ "volume": new });
         Ok(self.json::<OneVolume>(token, Method::POST, "/volumes", Some(body)).await?.volume)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use umbel_bus::DiskRef;
 use umbel_core::{Result, Timestamp};
 use umbel_db::Tx;
 
@@ -85,4 +86,49 @@ pub const VOLUME_DEADLINE: Duration = Duration::from_secs(10 * 60);
 pub struct VolumeChange {
     pub server_id: ServerId,
     pub device: BlockDeviceId,
+}
+
+/// Kind of the flow that makes an image of a server's root disk. Its row is in `Db<Cell>`, its id the image's.
+pub const SERVER_IMAGE: &str = "server_image";
+pub const SERVER_IMAGE_FIRST: &str = "name";
+
+/// How long an image may take before it is given up; in the slowest case all bytes of a disk go to the image service.
+pub const SERVER_IMAGE_DEADLINE: Duration = Duration::from_secs(6 * 3_600);
+
+/// What it starts from, and what it adds. Not `Debug`: it holds the token.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ServerImage {
+    pub server_id: ServerId,
+    pub image_id: String,
+    pub host: String,
+    pub disk: DiskRef,
+    /// The guest's file systems must be held for the snapshot.
+    pub quiesce: bool,
+    /// The caller's: the image, and the older ones that go with a backup, are the caller's to delete.
+    pub token: String,
+    pub rotation: Option<Rotation>,
+    /// Of the snapshot, once it is there.
+    #[serde(default)]
+    pub location: Option<String>,
+    /// The image service has the bytes: from here on nothing is taken back.
+    #[serde(default)]
+    pub published: bool,
+}
+
+/// Backups of one type are kept in such a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    pub backup_type: String,
+    pub keep: usize,
+}
+
+impl ServerImage {
+    /// As the snapshot is called in the disk's pool.
+    pub fn snapshot(&self) -> String {
+        format!("image-{}", self.image_id)
+    }
+
+    pub fn is_backup(&self) -> bool {
+        self.rotation.is_some()
+    }
 }

@@ -1,5 +1,9 @@
-//! A volume service in memory, for tests of what stands on one: the rules of states and attachments, and no disks. Tests
-//! of whole clouds use the real service.
+//! Services in memory, for tests of what stands on them. Of volumes there are the rules of states and attachments, and no
+//! disks. Tests of whole clouds use the real services.
+
+mod images;
+
+pub use images::MemoryImages;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +73,10 @@ impl MemoryVolumes {
             VolumeSnapshotView { id: id.clone(), status: "available".into(), size, volume_id: Uuid::nil().to_string() };
         self.inner.lock().snapshots.insert(id.clone(), snapshot);
         id
+    }
+
+    pub fn snapshots(&self) -> Vec<VolumeSnapshotView> {
+        self.inner.lock().snapshots.values().cloned().collect()
     }
 
     pub fn grow(&self, id: Uuid, size: u64) {
@@ -171,6 +179,25 @@ impl VolumeCatalog for MemoryVolumes {
 
     async fn show_snapshot(&self, _: Who<'_>, id: &str) -> Result<VolumeSnapshotView> {
         self.inner.lock().snapshots.get(id).cloned().ok_or_else(|| missing("Snapshot", id))
+    }
+
+    async fn create_snapshot(&self, token: &str, volume_id: &str, _: &str) -> Result<VolumeSnapshotView> {
+        if token.is_empty() {
+            return Err(Error::unauthorized("A snapshot needs its owner's token."));
+        }
+        self.begin("create_snapshot", volume_id)?;
+        let mut inner = self.inner.lock();
+        let size = inner.volume(volume_id)?.size;
+        let id = Uuid::new_v4().to_string();
+        let snapshot =
+            VolumeSnapshotView { id: id.clone(), status: "creating".into(), size, volume_id: volume_id.to_owned() };
+        inner.snapshots.insert(id, snapshot.clone());
+        Ok(snapshot)
+    }
+
+    async fn delete_snapshot(&self, _: Who<'_>, id: &str) -> Result<()> {
+        self.begin("delete_snapshot", id)?;
+        self.inner.lock().snapshots.remove(id).map(drop).ok_or_else(|| missing("Snapshot", id))
     }
 
     async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView> {

@@ -5,7 +5,7 @@ use umbel_bus::{Desired, HostReport, Observed, ToAgents, ToConductor};
 use umbel_compute::model::{Life, Server, ServerId, Want};
 use umbel_compute::store::disks::{self, DiskRow};
 use umbel_compute::store::servers;
-use umbel_compute::{Cell, CellHandle, CellId, VolumeCatalog};
+use umbel_compute::{Cell, CellHandle, CellId, ImageCatalog, VolumeCatalog};
 use umbel_core::{Clock, Error, Result, Rng, Timestamp};
 use umbel_db::{Tx, read};
 use umbel_workflow::{Nudge, Runner};
@@ -16,6 +16,7 @@ use crate::attach::VolumeAttach;
 use crate::detach::VolumeDetach;
 use crate::documents;
 use crate::hosts::HostsSeen;
+use crate::image::ServerImage;
 use crate::observe::Told;
 use crate::release::ServerRelease;
 use crate::view::{Looking, View};
@@ -23,6 +24,13 @@ use crate::watch::Watchers;
 
 /// How many servers one sweep takes up.
 const SWEEP: usize = 1_000;
+
+/// Services that flows ask.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub images: Arc<dyn ImageCatalog>,
+    pub volumes: Arc<dyn VolumeCatalog>,
+}
 
 /// The conductor of one cell: between its database and its agents.
 pub struct CellConductor {
@@ -35,6 +43,7 @@ pub struct CellConductor {
     pub(crate) watchers: Watchers,
     pub(crate) hosts: HostsSeen,
     pub(crate) told: Told,
+    pub(crate) images: Arc<dyn ImageCatalog>,
     pub(crate) volumes: Arc<dyn VolumeCatalog>,
     /// Of the runner of this cell's flows, once there is one.
     flows: OnceLock<Nudge>,
@@ -44,7 +53,7 @@ impl CellConductor {
     pub(crate) fn new(
         cell: Arc<CellHandle>,
         agents: Arc<dyn ToAgents>,
-        volumes: Arc<dyn VolumeCatalog>,
+        services: Services,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         config: Arc<ConductorConfig>,
@@ -52,7 +61,8 @@ impl CellConductor {
         let (view, watchers, hosts, told) =
             (View::default(), Watchers::default(), HostsSeen::default(), Told::default());
         let flows = OnceLock::new();
-        CellConductor { cell, agents, clock, rng, config, view, watchers, hosts, told, volumes, flows }
+        let Services { images, volumes } = services;
+        CellConductor { cell, agents, clock, rng, config, view, watchers, hosts, told, images, volumes, flows }
     }
 
     pub fn id(&self) -> CellId {
@@ -64,7 +74,8 @@ impl CellConductor {
         let runner = Runner::new(self.cell.db.clone(), self.clock.clone(), &*self.rng, config.runner.clone())
             .with(VolumeAttach(self.clone()))
             .with(VolumeDetach(self.clone()))
-            .with(ServerRelease(self.clone()));
+            .with(ServerRelease(self.clone()))
+            .with(ServerImage(self.clone()));
         // A second runner beside the first would be found by its sweep only.
         let _ = self.flows.set(runner.nudge());
         Arc::new(runner)

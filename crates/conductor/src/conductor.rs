@@ -8,11 +8,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use umbel_bus::{Desired, Task, TaskReply, ToAgents};
 use umbel_compute::model::ServerId;
-use umbel_compute::{Api, Cell, CellId, Cells, VolumeCatalog};
+use umbel_compute::{Api, Cell, CellId, Cells, ImageCatalog, VolumeCatalog};
 use umbel_core::{Clock, Error, Result, Rng, Timestamp};
 use umbel_db::Db;
 use umbel_workflow::{Nudge, Runner};
 
+use crate::cell::Services;
 use crate::create::ServerCreate;
 use crate::reserve::ServerReserve;
 use crate::view::Placement;
@@ -38,6 +39,7 @@ pub(crate) struct Parts {
     pub config: Arc<ConductorConfig>,
     started: Timestamp,
     pub volumes: Arc<dyn VolumeCatalog>,
+    services: Services,
     conductors: RwLock<HashMap<CellId, Arc<CellConductor>>>,
     /// Of servers that found no host: only their volumes are left to care for.
     zero: Arc<CellConductor>,
@@ -52,13 +54,15 @@ impl Conductor {
         api: Db<Api>,
         cells: Arc<Cells>,
         agents: Vec<(CellId, Arc<dyn ToAgents>)>,
+        images: Arc<dyn ImageCatalog>,
         volumes: Arc<dyn VolumeCatalog>,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
         let (zero, nobody) = (cells.zero().clone(), Arc::new(NoAgents));
-        let zero = CellConductor::new(zero, nobody, volumes.clone(), clock.clone(), rng.clone(), config.clone());
+        let services = Services { images, volumes: volumes.clone() };
+        let zero = CellConductor::new(zero, nobody, services.clone(), clock.clone(), rng.clone(), config.clone());
         let parts = Arc::new(Parts {
             api: api.clone(),
             cells,
@@ -67,6 +71,7 @@ impl Conductor {
             config: config.clone(),
             started: clock.now(),
             volumes,
+            services,
             conductors: RwLock::default(),
             zero: Arc::new(zero),
             chosen: Mutex::default(),
@@ -155,8 +160,8 @@ impl umbel_compute::Nudge for Conductor {
 impl Parts {
     fn add(&self, id: CellId, agents: Arc<dyn ToAgents>) -> Result<()> {
         let cell = self.cells.get(id).ok_or_else(|| Error::internal(format!("cell {id} is not open")))?;
-        let (volumes, clock, rng) = (self.volumes.clone(), self.clock.clone(), self.rng.clone());
-        let conductor = CellConductor::new(cell, agents, volumes, clock, rng, self.config.clone());
+        let (services, clock, rng) = (self.services.clone(), self.clock.clone(), self.rng.clone());
+        let conductor = CellConductor::new(cell, agents, services, clock, rng, self.config.clone());
         self.conductors.write().insert(id, Arc::new(conductor));
         Ok(())
     }

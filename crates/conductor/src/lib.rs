@@ -20,6 +20,7 @@ mod create_volumes;
 mod detach;
 mod documents;
 mod hosts;
+mod image;
 mod metadata;
 mod observe;
 mod placing;

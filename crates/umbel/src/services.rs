@@ -6,11 +6,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use umbel_agent::ImageStore;
-use umbel_client::{Body, ByteStream, Cloud, CloudConfig, HttpTransport, ImageLocation, ImageView, Images, Transport};
-use umbel_compute::ImageCatalog;
+use umbel_api::Method;
+use umbel_client::{
+    Body, ByteStream, Cloud, CloudConfig, HttpTransport, ImageLocation, ImageView, Images, NewImage, Transport,
+};
+use umbel_compute::{ImageCatalog, Who};
 use umbel_core::{Clock, Error, Kind, Result};
 
 use crate::cli::Role;
@@ -236,5 +240,37 @@ impl ImageCatalog for ImageService {
 
     async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>> {
         self.images().await?.locations(&self.login.token().await?, id).await
+    }
+
+    async fn state(&self, id: &str) -> Result<ImageView> {
+        self.images().await?.show(&self.login.token().await?, id).await
+    }
+
+    async fn find(&self, token: &str, having: &[(&str, &str)]) -> Result<Vec<ImageView>> {
+        self.images().await?.find(token, having).await
+    }
+
+    async fn create(&self, token: &str, new: &NewImage) -> Result<ImageView> {
+        self.images().await?.create(token, new).await
+    }
+
+    async fn complete_empty(&self, token: &str, id: &str) -> Result<()> {
+        self.images().await?.upload(token, id, Some(0), Box::pin(futures_util::stream::empty())).await
+    }
+
+    async fn add_location(&self, id: &str, url: &str) -> Result<()> {
+        self.images().await?.add_location(&self.login.token().await?, id, url).await
+    }
+
+    async fn delete(&self, who: Who<'_>, id: &str) -> Result<()> {
+        let token = match who {
+            Who::Caller(token) => token.to_owned(),
+            Who::Compute => self.login.token().await?,
+        };
+        self.images().await?.delete(&token, id).await
+    }
+
+    async fn raw(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        self.images().await?.raw(token, method, path, body).await
     }
 }

@@ -52,6 +52,14 @@ impl VolumeCatalog for VolumeService {
         self.volumes().await?.show_snapshot(&self.token(who).await?, id).await
     }
 
+    async fn create_snapshot(&self, token: &str, volume_id: &str, name: &str) -> Result<VolumeSnapshotView> {
+        self.volumes().await?.create_snapshot(token, volume_id, name).await
+    }
+
+    async fn delete_snapshot(&self, who: Who<'_>, id: &str) -> Result<()> {
+        self.volumes().await?.delete_snapshot(&self.token(who).await?, id).await
+    }
+
     async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView> {
         self.volumes().await?.create(token, new).await
     }

@@ -17,6 +17,7 @@ mod quotas;
 mod related;
 mod server_actions;
 mod server_create;
+mod server_images;
 mod server_query;
 mod server_view;
 mod servers;

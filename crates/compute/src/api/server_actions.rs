@@ -7,6 +7,7 @@ use umbel_core::{Ctx, Error, Result};
 use umbel_http::{Reply, Req};
 
 use super::input::{self, integer, invalid, unexpected};
+use super::server_images;
 use crate::Compute;
 use crate::model::{Action, Restart, ServerId};
 
@@ -27,6 +28,8 @@ pub(super) async fn action(state: Arc<Compute>, mut req: Req) -> Result<Reply> {
     }
     match name.as_str() {
         "os-getConsoleOutput" => console(&state, &req.ctx, id, &value).await,
+        "createImage" => server_images::create_image(&state, &req, id, &value).await,
+        "createBackup" => server_images::create_backup(&state, &req, id, &value).await,
         "lock" => done(state.lock(&req.ctx, id, lock_reason(&value, req.version.minor)?).await),
         "unlock" => done(state.unlock(&req.ctx, id).await),
         "os-resetState" => done(state.reset_state(&req.ctx, id, to_error(&value)?).await),

@@ -5,6 +5,7 @@
 //! API are read off that by [`project`]; nobody sets them. The refused alternative, four columns that every operation
 //! sets by hand, is how servers get stuck between two of them.
 
+mod images;
 mod networks;
 mod observe;
 mod project;
@@ -13,6 +14,7 @@ mod spec;
 mod transition;
 mod volumes;
 
+pub use images::{imaged, imaging, may_image};
 pub use networks::Networks;
 pub use observe::{Change, Closed, observe};
 pub use project::{Projection, Status, VmState, project};

@@ -3,7 +3,7 @@ use umbel_core::Timestamp;
 
 use super::transition::deleted;
 use super::volumes::settle;
-use super::{Fault, Life, Power, Server, State, Want};
+use super::{Fault, Life, Power, Server, State, Task, Want};
 
 /// What an agent's report makes of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn reached(server: &Server, now: Timestamp) -> Change {
 
 /// Whether the generation differs from one that was reached in volumes only.
 fn only_volumes(state: &State) -> bool {
-    state.volume_action.is_some() && state.task.is_none() && state.want != Want::Absent
+    state.volume_action.is_some() && state.task.is_none_or(Task::is_image) && state.want != Want::Absent
 }
 
 fn see(state: &mut State, observed: &Observed) {
@@ -113,7 +113,8 @@ fn see(state: &mut State, observed: &Observed) {
         return;
     }
     state.power = power;
-    if state.life != Life::Built || state.task.is_some() || state.want == Want::Absent {
+    let acted_on = state.task.is_some_and(|task| !task.is_image());
+    if state.life != Life::Built || acted_on || state.want == Want::Absent {
         return;
     }
     state.want = match power {
@@ -133,7 +134,7 @@ mod tests {
     use umbel_core::Generation;
 
     use super::super::testing::{active, server};
-    use super::super::{Action, HostRef, Restart, Task, place, project, transition};
+    use super::super::{Action, HostRef, Restart, place, project, transition};
     use super::*;
 
     const NOW: Timestamp = Timestamp(9);
@@ -209,6 +210,14 @@ mod tests {
         assert_eq!((change.state.want, change.state.power), (Want::Off, Some(Power::Shutdown)));
         assert_eq!(change.state.generation, server.state.generation);
         assert_eq!(change.closed, None);
+    }
+
+    #[test]
+    fn a_guest_goes_on_as_it_likes_while_an_image_is_made_of_it() {
+        let mut server = active();
+        server.state.task = Some(Task::ImageUploading);
+        let change = observe(&server, "h1", &report(&server, Some(Power::Shutdown), None), NOW).unwrap();
+        assert_eq!((change.state.want, change.state.task), (Want::Off, Some(Task::ImageUploading)));
     }
 
     #[test]

@@ -111,6 +111,11 @@ pub enum Task {
     Pausing,
     Unpausing,
     Deleting,
+    /// An image of the server is asked for; these four are no matter of what should be on the host.
+    ImageSnapshotPending,
+    ImageBackup,
+    ImageSnapshot,
+    ImageUploading,
 }
 
 impl Task {
@@ -126,7 +131,16 @@ impl Task {
             Task::Pausing => "pausing",
             Task::Unpausing => "unpausing",
             Task::Deleting => "deleting",
+            Task::ImageSnapshotPending => "image_snapshot_pending",
+            Task::ImageBackup => "image_backup",
+            Task::ImageSnapshot => "image_snapshot",
+            Task::ImageUploading => "image_uploading",
         }
+    }
+
+    /// Whether it makes an image: the guest goes on as it is meanwhile.
+    pub fn is_image(self) -> bool {
+        matches!(self, Task::ImageSnapshotPending | Task::ImageBackup | Task::ImageSnapshot | Task::ImageUploading)
     }
 }
 

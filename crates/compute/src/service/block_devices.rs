@@ -2,6 +2,7 @@
 //!
 //! Refusals have upstream's words, which clients and its test suite know.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use umbel_client::{NewVolume, VolumeView};
@@ -9,6 +10,7 @@ use umbel_core::{Ctx, Error, GIB, Kind, MIB, Result, Timestamp};
 use uuid::Uuid;
 
 use super::Compute;
+use super::image_devices::devices_in;
 use super::volumes::{MADE_FOR, Who, invalid_volume, of_volume, token};
 use crate::model::{
     BlockDevice, BlockDeviceId, FlavorSnapshot, ImageSnapshot, ServerId, VolumeOrigin, VolumeToMake, device_name,
@@ -157,19 +159,44 @@ fn local_sizes(asks: &[Ask], flavor: &FlavorSnapshot) -> Result<(Vec<u64>, Optio
 impl Compute {
     /// Looks up everything that the disks are made of. With the caller's token, so that nobody boots what is not theirs.
     pub(super) async fn disks(&self, ctx: &Ctx, asks: &[Ask], bounds: &Bounds<'_>) -> Result<Disks> {
-        let (ephemeral, swap) = check(asks, bounds)?;
-        let mut disks = Disks { ephemeral, swap, ..Disks::default() };
-        for ask in asks {
+        check(asks, bounds)?;
+        let (image, asks) = self.with_image(ctx, asks).await?;
+        let (ephemeral, swap) = check(&asks, bounds)?;
+        let mut disks = Disks { ephemeral, swap, image, ..Disks::default() };
+        for ask in asks.iter() {
             if let Some(wanted) = &ask.volume_type {
                 self.check_volume_type(ctx, wanted).await?;
             }
             match (&ask.source, ask.destination) {
-                (Source::Image(id), Destination::Local) => disks.image = Some(self.image(ctx, id).await?),
-                (Source::Blank, Destination::Local) => {}
+                (Source::Image(_) | Source::Blank, Destination::Local) => {}
                 _ => disks.volumes.push(self.volume(ctx, ask, bounds).await?),
             }
         }
         Ok(disks)
+    }
+
+    /// The image that is cloned to the root disk; and the disks, with those that the image brings. One that brings a disk
+    /// to boot from is no root disk itself.
+    async fn with_image<'a>(&self, ctx: &Ctx, asks: &'a [Ask]) -> Result<(Option<ImageSnapshot>, Cow<'a, [Ask]>)> {
+        let local = asks.iter().enumerate().find_map(|(at, ask)| match (&ask.source, ask.destination) {
+            (Source::Image(id), Destination::Local) => Some((at, id)),
+            _ => None,
+        });
+        let Some((at, id)) = local else {
+            return Ok((None, asks.into()));
+        };
+        let image = self.image(ctx, id).await?;
+        let brought = devices_in(&image)?;
+        if brought.is_empty() {
+            return Ok((Some(image), asks.into()));
+        }
+        let mut all = asks.to_vec();
+        let has_root = brought.iter().any(|ask| ask.boot_index == Some(0));
+        if has_root {
+            all.remove(at);
+        }
+        all.extend(brought);
+        Ok(((!has_root).then_some(image), all.into()))
     }
 
     async fn volume(&self, ctx: &Ctx, ask: &Ask, bounds: &Bounds<'_>) -> Result<VolumeAsk> {

@@ -1,12 +1,15 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use umbel_client::{ImageLocation, ImageView};
+use serde_json::Value;
+use umbel_api::Method;
+use umbel_client::{ImageLocation, ImageView, NewImage};
 use umbel_core::{Ctx, Error, Kind, Result};
 
 use crate::model::ImageSnapshot;
 
 use super::Compute;
+use super::volumes::Who;
 
 /// The image service, as compute asks it.
 #[async_trait]
@@ -16,6 +19,27 @@ pub trait ImageCatalog: Send + Sync {
 
     /// Where the bytes lie, asked with compute's own token.
     async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>>;
+
+    /// As compute itself sees it, whoever's it is.
+    async fn state(&self, id: &str) -> Result<ImageView>;
+
+    /// Images of the caller's with these attributes and properties, the newest first: at most a hundred.
+    async fn find(&self, token: &str, having: &[(&str, &str)]) -> Result<Vec<ImageView>>;
+
+    /// Names an image, with the caller's token: it is the caller's project's, and counts for its quota.
+    async fn create(&self, token: &str, new: &NewImage) -> Result<ImageView>;
+
+    /// Makes an image active that has no bytes, only properties.
+    async fn complete_empty(&self, token: &str, id: &str) -> Result<()>;
+
+    /// Makes an image active with a snapshot's bytes, where they lie: with compute's own token. `BadRequest` where the
+    /// image service cannot take them from there, `Conflict` for an image that is not queued.
+    async fn add_location(&self, id: &str, url: &str) -> Result<()>;
+
+    async fn delete(&self, who: Who<'_>, id: &str) -> Result<()>;
+
+    /// Any call, with the caller's token: for the old proxies. Its body is JSON, or a JSON patch for `PATCH`.
+    async fn raw(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value>;
 }
 
 /// Attributes that the image service answers beside an image's own properties.

@@ -8,12 +8,14 @@ pub(crate) mod external_events;
 pub(crate) mod extra_specs;
 pub(crate) mod flavors;
 pub(crate) mod hosts;
+pub(crate) mod image_devices;
 pub(crate) mod images;
 pub(crate) mod keygen;
 pub(crate) mod keypairs;
 pub(crate) mod listing;
 pub(crate) mod pattern;
 pub(crate) mod quotas;
+pub(crate) mod server_images;
 pub(crate) mod servers;
 pub(crate) mod volumes;
 

@@ -25,6 +25,11 @@ pub trait VolumeCatalog: Send + Sync {
 
     async fn show_snapshot(&self, who: Who<'_>, id: &str) -> Result<VolumeSnapshotView>;
 
+    /// A snapshot of a volume, attached or not, with the caller's token. It may be `creating` still.
+    async fn create_snapshot(&self, token: &str, volume_id: &str, name: &str) -> Result<VolumeSnapshotView>;
+
+    async fn delete_snapshot(&self, who: Who<'_>, id: &str) -> Result<()>;
+
     /// Always with the caller's token: the volume is the caller's project's.
     async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView>;
 

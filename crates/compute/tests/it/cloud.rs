@@ -11,14 +11,12 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use umbel_auth::{Signer, SigningKey, Verifier};
 use umbel_bus::{Blob, Connection, Desired, Hub, Observed, OnHost, Power, Task, TaskReply};
-use umbel_client::{ImageLocation, ImageView, LocationMetadata};
+use umbel_client::ImageView;
 use umbel_compute::model::{HostRef, Server, ServerId, observe, place};
 use umbel_compute::store::{build_requests, server_map, servers};
-use umbel_compute::testing::MemoryVolumes;
-use umbel_compute::{
-    Api, Cell, CellHandle, CellId, Cells, Compute, ComputeParts, Config, ImageCatalog, Nudge, bootstrap, service,
-};
-use umbel_core::{Clock, Error, ManualClock, Principal, Result, Scope, SeededRng, Timestamp};
+use umbel_compute::testing::{MemoryImages, MemoryVolumes};
+use umbel_compute::{Api, Cell, CellHandle, CellId, Cells, Compute, ComputeParts, Config, Nudge, bootstrap, service};
+use umbel_core::{Clock, ManualClock, Principal, Result, Scope, SeededRng, Timestamp};
 use umbel_db::testing::{TempDb, open};
 use umbel_db::{Db, Engine, read, tx};
 use umbel_http::{App, Body, Router, oneshot};
@@ -36,7 +34,7 @@ pub struct Cloud {
     pub clock: Arc<ManualClock>,
     pub hub: Arc<Hub>,
     pub nudges: Arc<Nudges>,
-    pub images: Arc<Images>,
+    pub images: Arc<MemoryImages>,
     pub volumes: Arc<MemoryVolumes>,
     signer: Signer,
     agents: Mutex<Vec<Connection>>,
@@ -56,21 +54,6 @@ impl Nudge for Nudges {
 
     fn server(&self, cell: CellId, server: ServerId) {
         self.servers.lock().push((cell, server));
-    }
-}
-
-#[derive(Default)]
-pub struct Images(pub Mutex<HashMap<String, ImageView>>);
-
-#[async_trait]
-impl ImageCatalog for Images {
-    async fn show(&self, _: &str, id: &str) -> Result<ImageView> {
-        let image = self.0.lock().get(id).cloned();
-        image.ok_or_else(|| Error::not_found(format!("No image found with ID {id}")))
-    }
-
-    async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>> {
-        Ok(vec![ImageLocation { url: format!("rbd://fsid/images/{id}/snap"), metadata: LocationMetadata::default() }])
     }
 }
 
@@ -129,8 +112,8 @@ impl Cloud {
         let rng = Arc::new(SeededRng::new(7));
         bootstrap(&api.db, clock.now()).await.unwrap();
         let (hub, nudges) = (umbel_bus::local(), Arc::new(Nudges::default()));
-        let images = Arc::new(Images::default());
-        images.0.lock().insert(IMAGE.into(), image(IMAGE));
+        let images = Arc::new(MemoryImages::default());
+        images.add(image(IMAGE));
         let volumes = Arc::new(MemoryVolumes::default());
         let state = Arc::new(Compute::new(ComputeParts {
             db: api.db.clone(),

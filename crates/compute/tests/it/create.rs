@@ -143,7 +143,7 @@ async fn an_image_has_to_fit_its_flavor() {
     let create = async |change: &dyn Fn(&mut umbel_client::ImageView)| {
         let mut one = image(second);
         change(&mut one);
-        cloud.images.0.lock().insert(second.into(), one);
+        cloud.images.add(one);
         let mut body = with("imageRef", json!(second));
         body["server"].as_object_mut().unwrap().remove("block_device_mapping_v2");
         cloud.member().call("POST", "/servers", Some(body)).await

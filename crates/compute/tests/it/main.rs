@@ -6,6 +6,7 @@ mod cloud;
 mod create;
 mod flavors;
 mod hosts;
+mod images;
 mod keypairs;
 mod lists;
 mod networks;

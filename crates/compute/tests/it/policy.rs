@@ -71,9 +71,10 @@ async fn a_foreign_server_is_not_there() {
     ] {
         foreign.expect(404, method, &format!("{path}{rest}"), None).await;
     }
-    for action in ["os-start", "os-stop", "lock", "createImage", "os-getConsoleOutput"] {
+    for action in ["os-start", "os-stop", "lock", "os-getConsoleOutput"] {
         foreign.act(404, id, serde_json::json!({action: {}})).await;
     }
+    foreign.act(404, id, serde_json::json!({"createImage": {"name": "mine"}})).await;
     let name = serde_json::json!({"server": {"name": "mine"}});
     foreign.expect(404, "PUT", &path, Some(name)).await;
     assert!(foreign.get("/servers").await["servers"].as_array().unwrap().is_empty());

@@ -7,6 +7,7 @@ mod bus;
 mod crash;
 mod create;
 mod hosts;
+mod images;
 mod life;
 mod load;
 mod volume_world;

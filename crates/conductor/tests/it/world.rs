@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use umbel_agent::{Agent, AgentConfig, HostPool, HostPools, ImageStore};
 use umbel_bus::{Hub, ToAgents, ToConductor, local};
 use umbel_compute::model::*;
 use umbel_compute::store::{actions, build_requests, disks, server_map, servers};
-use umbel_compute::testing::{MemoryVolumes, POOL};
+use umbel_compute::testing::{MemoryImages, MemoryVolumes, POOL};
 use umbel_compute::{Api, Cell, CellHandle, CellId, Cells, flows};
 use umbel_conductor::{Conductor, ConductorConfig};
 use umbel_core::{Clock, Error, Result, SystemClock, SystemRng, Timestamp};
@@ -31,6 +32,8 @@ pub const MIB: u64 = 1 << 20;
 pub struct World {
     pub sim: Arc<Simulation>,
     pub pool: SimulatedPool,
+    /// Images that were made here.
+    pub images: Arc<MemoryImages>,
     /// Volumes whose disks are in a pool of the same simulation.
     pub volumes: Arc<MemoryVolumes>,
     pub volume_pool: SimulatedPool,
@@ -63,12 +66,22 @@ pub struct Running {
     stop: watch::Sender<bool>,
 }
 
-struct NoImages;
+/// Hosts send images and get none.
+struct Sent(Arc<MemoryImages>);
 
 #[async_trait]
-impl ImageStore for NoImages {
+impl ImageStore for Sent {
     async fn open(&self, image_id: &str) -> Result<ByteStream> {
         Err(Error::not_found(format!("No image found with ID {image_id}")))
+    }
+
+    async fn upload(&self, image_id: &str, size: u64, mut bytes: ByteStream) -> Result<()> {
+        let mut came = 0;
+        while let Some(chunk) = bytes.next().await {
+            came += chunk?.len() as u64;
+        }
+        assert_eq!(came, size);
+        self.0.upload(image_id, size)
     }
 }
 
@@ -110,6 +123,7 @@ impl World {
         World {
             sim,
             pool,
+            images: Arc::default(),
             volumes,
             volume_pool,
             api,
@@ -135,9 +149,9 @@ impl World {
 
     fn conductor_from(&self, config: ConductorConfig, agents: Vec<(CellId, Arc<dyn ToAgents>)>) -> Conducting {
         let (api, cells, clock) = (self.api.db.clone(), self.cells.clone(), Arc::new(SystemClock));
-        let volumes = self.volumes.clone();
+        let (images, volumes) = (self.images.clone(), self.volumes.clone());
         let rng = Arc::new(SystemRng::new());
-        let conductor = Conductor::new(config, api, cells, agents, volumes, clock, rng).unwrap();
+        let conductor = Conductor::new(config, api, cells, agents, images, volumes, clock, rng).unwrap();
         let link: Arc<dyn ToConductor> = conductor.cell(CELL).unwrap();
         self.hub.conduct(&link);
         Conducting { conductor, _link: link, task: None, stop: watch::Sender::new(false) }
@@ -187,7 +201,7 @@ impl World {
         let system = self.system_pools.iter().map(pool).collect();
         let pools = HostPools::new(system, vec![Arc::new(SimulatedPool::new(&self.sim, POOL))]);
         let hypervisor = Arc::new(self.hypervisor(host));
-        let agent = Agent::new(config, hypervisor, pools, Arc::new(NoImages), Arc::new(SystemClock));
+        let agent = Agent::new(config, hypervisor, pools, Arc::new(Sent(self.images.clone())), Arc::new(SystemClock));
         let link = wrap(Arc::new(hub.connect(host, agent.clone())));
         let (stop, stopped) = watch::channel(false);
         Running { task: tokio::spawn(agent.run(link, stopped)), stop }
