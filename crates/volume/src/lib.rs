@@ -17,7 +17,9 @@ mod access;
 mod api;
 mod config;
 mod flows;
+mod listing;
 pub mod model;
+mod qcow2;
 mod service;
 pub mod store;
 

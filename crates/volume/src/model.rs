@@ -196,6 +196,8 @@ pub struct VolumeRow {
     pub metadata: BTreeMap<String, String>,
     /// Of the image that it was made from.
     pub image_metadata: BTreeMap<String, String>,
+    /// The service's own: `readonly`.
+    pub admin_metadata: BTreeMap<String, String>,
 }
 
 impl VolumeRow {
@@ -234,6 +236,7 @@ impl VolumeRow {
             deleted: false,
             metadata: BTreeMap::new(),
             image_metadata: BTreeMap::new(),
+            admin_metadata: BTreeMap::new(),
         }
     }
 

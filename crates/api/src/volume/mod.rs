@@ -13,9 +13,11 @@ pub mod pools;
 pub mod qos_specs;
 pub mod quotas;
 pub mod services;
+pub mod snapshots;
 pub mod transfers;
 pub mod types;
 pub mod versions;
+pub mod volumes;
 
 use crate::Microversion;
 

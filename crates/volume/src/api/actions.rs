@@ -66,6 +66,20 @@ async fn on_volume(state: Arc<Volumes>, req: Req) -> Result<Reply> {
         "os-roll_detaching" => super::connections::roll_detaching(action).await,
         "os-initialize_connection" => super::connections::initialize_connection(action).await,
         "os-terminate_connection" => super::connections::terminate_connection(action).await,
+        "os-extend" => super::volume_actions::extend(action).await,
+        "os-reset_status" => super::volume_actions::reset_status(action).await,
+        "os-force_delete" => super::volume_actions::force_delete(action).await,
+        "os-set_bootable" => super::volume_actions::set_bootable(action).await,
+        "os-update_readonly_flag" => super::volume_actions::update_readonly_flag(action).await,
+        "os-set_image_metadata" => super::volume_actions::set_image_metadata(action).await,
+        "os-show_image_metadata" => super::volume_actions::show_image_metadata(action).await,
+        "os-unset_image_metadata" => super::volume_actions::unset_image_metadata(action).await,
+        "revert" => super::volume_actions::revert(action).await,
+        "os-volume_upload_image" => super::moves::upload_image(action).await,
+        "os-retype" => super::moves::retype(action).await,
+        "os-migrate_volume" => super::moves::migrate(action).await,
+        "os-migrate_volume_completion" => super::moves::complete_migration(action).await,
+        "os-reimage" => super::moves::reimage(action).await,
         other => Err(unknown(other)),
     }
 }
@@ -73,6 +87,9 @@ async fn on_volume(state: Arc<Volumes>, req: Req) -> Result<Reply> {
 async fn on_snapshot(state: Arc<Volumes>, req: Req) -> Result<Reply> {
     let action: Action<SnapshotId> = read(state, req, "snapshot_id", "Snapshot").await?;
     match action.name.as_str() {
+        "os-reset_status" => super::snapshots::reset_status(action).await,
+        "os-force_delete" => super::snapshots::force_delete(action).await,
+        "os-update_snapshot_status" => super::snapshots::update_status(action).await,
         other => Err(unknown(other)),
     }
 }

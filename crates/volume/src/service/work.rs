@@ -63,6 +63,9 @@ impl Volumes {
 
     /// One round of all sweeps: what it cannot do now it leaves to the next. For tests too.
     pub async fn sweep(self: &Arc<Self>) {
+        if let Err(error) = self.resume_deletions().await {
+            tracing::warn!(cause = error.cause(), "looking for unfinished deletions: {error}");
+        }
         for backend in &self.backends {
             match backend.pool.purge().await {
                 Ok(names) if names.is_empty() => {}

@@ -77,7 +77,8 @@ pub async fn insert(tx: &mut Tx<Volume>, row: &VolumeRow) -> Result<()> {
     values.push(row.deleted.into());
     tx.execute(sql, values).await?;
     metadata::set_volume(tx, row.id, Kind::User, &row.metadata).await?;
-    metadata::set_volume(tx, row.id, Kind::Image, &row.image_metadata).await
+    metadata::set_volume(tx, row.id, Kind::Image, &row.image_metadata).await?;
+    metadata::set_volume(tx, row.id, Kind::Admin, &row.admin_metadata).await
 }
 
 /// What [`insert`] and [`update`] have in common, in the table's order.
@@ -272,6 +273,7 @@ fn read(row: &Row) -> Result<VolumeRow> {
         deleted: row.bool("deleted")?,
         metadata: Metadata::new(),
         image_metadata: Metadata::new(),
+        admin_metadata: Metadata::new(),
     })
 }
 
@@ -287,9 +289,25 @@ async fn fill(tx: &mut Tx<Volume>, rows: &mut [VolumeRow]) -> Result<()> {
             match item.text("kind")?.as_str() {
                 "user" => rows[*at].metadata.insert(name, value),
                 "image" => rows[*at].image_metadata.insert(name, value),
+                "admin" => rows[*at].admin_metadata.insert(name, value),
                 _ => None,
             };
         }
     }
     Ok(())
+}
+
+/// As [`forget`], with all that hangs on it.
+pub async fn forget_all(tx: &mut Tx<Volume>, id: VolumeId) -> Result<()> {
+    let sql = "DELETE FROM snapshot_metadata WHERE snapshot_id IN (SELECT id FROM snapshots WHERE volume_id = ?)";
+    tx.execute(sql, args![id]).await?;
+    tx.execute("DELETE FROM snapshots WHERE volume_id = ?", args![id]).await?;
+    super::attachments::delete_of_volume(tx, id).await?;
+    forget(tx, id).await
+}
+
+/// GiB of all volumes of a backend, those that are going too.
+pub async fn allocated(tx: &mut Tx<Volume>, backend: &str) -> Result<u64> {
+    let row = tx.fetch_one("SELECT SUM_INT(size_gib) AS gib FROM volumes WHERE backend = ?", args![backend]).await?;
+    Ok(row.opt_uint("gib")?.unwrap_or(0))
 }

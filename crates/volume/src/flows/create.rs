@@ -1,0 +1,340 @@
+//! Creation of volumes: empty ones, and clones or copies of images, snapshots and volumes.
+//!
+//! The disk's name is the volume's id, so a disk of that name that is found is this flow's own: a clone or an empty one
+//! is whole as soon as it is there, and what is copied begins anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use umbel_core::{Error, Kind, Result};
+use umbel_db::tx;
+use umbel_driver::{Location, WriteOptions};
+use umbel_workflow::{Flow, Next, Run, Runner, Step};
+
+use super::flatten::FlattenFlow;
+use super::start::{Meter, held, start};
+use crate::model::{VolumeId, VolumeRow, VolumeStatus};
+use crate::store::{Volume, volumes};
+use crate::{Backend, Volumes};
+
+/// What the new volume holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "kebab-case")]
+pub(crate) enum Source {
+    Nothing,
+    Image { id: String },
+    /// `disk@snapshot` in the pool of a backend. `made`: the snapshot is to be made for this, and to go after.
+    Disk { backend: String, disk: String, snapshot: String, size_gib: u64, made: bool },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Create {
+    pub volume: VolumeId,
+    pub source: Source,
+    /// Backend that has the disk, once it is chosen.
+    pub backend: Option<String>,
+    /// Whether the clone stands on so many others that it is to be made to stand alone.
+    pub deep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CreateStep {
+    /// Chooses a backend.
+    Place,
+    /// Makes the snapshot of the volume that is cloned.
+    Freeze,
+    /// Makes the disk.
+    Fill,
+    /// Removes the snapshot.
+    Thaw,
+    Finish,
+}
+
+impl Step for CreateStep {
+    const ALL: &'static [Self] =
+        &[CreateStep::Place, CreateStep::Freeze, CreateStep::Fill, CreateStep::Thaw, CreateStep::Finish];
+
+    fn name(self) -> &'static str {
+        match self {
+            CreateStep::Place => "place",
+            CreateStep::Freeze => "freeze",
+            CreateStep::Fill => "fill",
+            CreateStep::Thaw => "thaw",
+            CreateStep::Finish => "finish",
+        }
+    }
+}
+
+pub(crate) struct CreateFlow(pub Arc<Volumes>);
+
+pub(crate) fn add(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume> {
+    runner.with(CreateFlow(state.clone()))
+}
+
+/// How long until it is looked again whether there is room for one more copy.
+pub(super) const BUSY: Duration = Duration::from_millis(500);
+
+#[async_trait]
+impl Flow for CreateFlow {
+    type Schema = Volume;
+    type State = Create;
+    type Step = CreateStep;
+
+    const KIND: &'static str = "volume_create";
+
+    /// Terabytes over a slow line.
+    const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    async fn run(&self, step: CreateStep, state: &mut Create, _: &Run) -> Result<Next<CreateStep>> {
+        let volumes = &self.0;
+        let row = tx!(volumes.db, "look at a new volume", |tx| held(tx, state.volume).await)?;
+        match step {
+            CreateStep::Place => {
+                state.backend = Some(volumes.place(&row, &state.source).await?);
+                Ok(Next::Go(CreateStep::Freeze))
+            }
+            CreateStep::Freeze => {
+                if let Source::Disk { backend, disk, snapshot, made: true, .. } = &state.source {
+                    volumes.backend(backend)?.pool.snapshot(disk, snapshot).await?;
+                }
+                Ok(Next::Go(CreateStep::Fill))
+            }
+            CreateStep::Fill => volumes.fill(&row, state).await,
+            CreateStep::Thaw => {
+                volumes.thaw(state).await?;
+                Ok(Next::Go(CreateStep::Finish))
+            }
+            CreateStep::Finish => {
+                volumes.finish_creation(state).await?;
+                Ok(Next::Done)
+            }
+        }
+    }
+
+    async fn undo(&self, step: CreateStep, state: &mut Create, _: &Run) -> Result<()> {
+        let volumes = &self.0;
+        match (step, &state.backend) {
+            (CreateStep::Freeze | CreateStep::Thaw, _) => volumes.thaw(state).await,
+            (CreateStep::Fill, Some(backend)) => volumes.clear(backend, state.volume).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn failed(&self, state: &mut Create, error: &Error, run: &Run) -> Result<()> {
+        let volumes = &self.0;
+        let now = volumes.clock.now();
+        tx!(volumes.db, "fail a volume's creation", |tx| {
+            let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
+                return Ok(());
+            };
+            let mut after = row.clone();
+            after.status = VolumeStatus::Error;
+            after.error = Some(error.message().to_owned());
+            after.progress = None;
+            volumes::update(tx, &row, &after, now).await?;
+            crate::service::tell_failure(tx, volumes, &row, error, &run.request_id).await
+        })
+    }
+}
+
+/// Name of the disk that holds an image of another format while it is read.
+fn scratch(id: VolumeId) -> String {
+    format!("import-{id}")
+}
+
+impl Volumes {
+    /// Takes away what a creation made in its backend.
+    async fn clear(&self, backend: &str, id: VolumeId) -> Result<()> {
+        let pool = &self.backend(backend)?.pool;
+        pool.remove(&scratch(id)).await?;
+        pool.remove(&crate::model::disk_name(id)).await?;
+        Ok(())
+    }
+
+    async fn thaw(&self, state: &Create) -> Result<()> {
+        let Source::Disk { backend, disk, snapshot, made: true, .. } = &state.source else { return Ok(()) };
+        match self.backend(backend)?.pool.remove_snapshot(disk, snapshot).await {
+            // The volume that was cloned has been removed since.
+            Err(error) if error.is(Kind::NotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn fill(self: &Arc<Self>, row: &VolumeRow, state: &mut Create) -> Result<Next<CreateStep>> {
+        let name = state.backend.clone().ok_or_else(|| Error::internal("a volume was not placed"))?;
+        let backend = self.backend(&name)?;
+        let copied = match &state.source {
+            Source::Nothing => {
+                let made = backend.pool.create(&row.disk, row.size_bytes()).await;
+                unless_there(made)?;
+                true
+            }
+            Source::Image { id } => self.fill_from_image(backend, row, id).await?,
+            Source::Disk { backend: from, disk, snapshot, size_gib, .. } => {
+                let from = self.backend(from)?;
+                let at = from.pool.location(disk, snapshot);
+                match backend.pool.can_clone(&at).await {
+                    Ok(()) => {
+                        self.clone_disk(backend, &at, row).await?;
+                        true
+                    }
+                    Err(_) => self.copy_from(from, (disk, snapshot, *size_gib), backend, row).await?,
+                }
+            }
+        };
+        if !copied {
+            return Ok(Next::Wait(BUSY));
+        }
+        self.limit_new(row, backend).await?;
+        state.deep = self.depth(backend, &row.disk).await? > self.config.max_clone_depth;
+        Ok(Next::Go(CreateStep::Thaw))
+    }
+
+    async fn clone_disk(&self, backend: &Backend, at: &Location, row: &VolumeRow) -> Result<()> {
+        unless_there(backend.pool.clone_disk(at, &row.disk, row.size_bytes()).await)?;
+        let size = backend.pool.stat(&row.disk).await?.map_or(0, |info| info.size);
+        if size > row.size_bytes() {
+            return Err(too_big(size, row.size_gib));
+        }
+        if size < row.size_bytes() {
+            backend.pool.resize(&row.disk, row.size_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// From one pool into another. False: too many copies run already.
+    async fn copy_from(
+        self: &Arc<Self>,
+        from: &Backend,
+        (disk, snapshot, size_gib): (&str, &str, u64),
+        to: &Backend,
+        row: &VolumeRow,
+    ) -> Result<bool> {
+        let Ok(_turn) = self.copying.try_acquire() else { return Ok(false) };
+        to.pool.remove(&row.disk).await?;
+        let length = size_gib.saturating_mul(umbel_core::GIB);
+        let data = from.pool.read(disk, Some(snapshot), 0, length).await?;
+        let meter = Meter::start(self, row.id, length);
+        let options = WriteOptions { size: Some(length), min_size: row.size_bytes(), progress: meter.progress() };
+        to.pool.write(&row.disk, data, options).await?;
+        Ok(true)
+    }
+
+    /// False: too many copies run already.
+    pub(super) async fn fill_from_image(self: &Arc<Self>, backend: &Backend, row: &VolumeRow, image: &str) -> Result<bool> {
+        let view = self.images.show(None, image).await?;
+        let format = view.disk_format.clone().unwrap_or_default();
+        if let Some(at) = self.clonable(backend, image, &format).await {
+            match self.clone_disk(backend, &at, row).await {
+                // The image's data moved under our hands; there is still the other way.
+                Err(error) if error.is(Kind::NotFound) => {
+                    tracing::info!(volume = %row.id, image, cause = error.cause(), "an image is copied: {error}");
+                }
+                other => return other.map(|()| true),
+            }
+        }
+        let Ok(_turn) = self.copying.try_acquire() else { return Ok(false) };
+        let now = self.clock.now();
+        tx!(self.db, "begin a download", |tx| {
+            let row = held(tx, row.id).await?;
+            match row.status {
+                VolumeStatus::Creating => volumes::set_status(tx, &row, VolumeStatus::Downloading, now).await.map(drop),
+                _ => Ok(()),
+            }
+        })?;
+        self.copy_image(backend, row, &view, &format).await?;
+        Ok(true)
+    }
+
+    /// Where a raw snapshot of the image's data is of which the backend's pool can make a clone.
+    pub(crate) async fn clonable(&self, backend: &Backend, image: &str, format: &str) -> Option<Location> {
+        let locations = match self.images.locations(image).await {
+            Ok(locations) => locations,
+            Err(error) => {
+                tracing::info!(image, cause = error.cause(), "an image's locations are not known: {error}");
+                return None;
+            }
+        };
+        for location in locations.iter().filter(|location| location.is_raw(format)) {
+            let Ok(at) = location.url.parse::<Location>() else { continue };
+            if backend.pool.can_clone(&at).await.is_ok() {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    async fn copy_image(
+        self: &Arc<Self>,
+        backend: &Backend,
+        row: &VolumeRow,
+        image: &umbel_client::ImageView,
+        format: &str,
+    ) -> Result<()> {
+        let pool = &backend.pool;
+        pool.remove(&row.disk).await?;
+        let meter = Meter::start(self, row.id, image.size.unwrap_or(row.size_bytes()));
+        let data = self.images.download(&image.id).await?;
+        if format == "raw" || format == "iso" {
+            let options =
+                WriteOptions { size: image.size, min_size: row.size_bytes(), progress: meter.progress() };
+            let size = pool.write(&row.disk, data, options).await?;
+            return if size > row.size_bytes() { Err(too_big(size, row.size_gib)) } else { Ok(()) };
+        }
+        super::convert::write(backend, row, &scratch(row.id), format, data, &meter).await
+    }
+
+    async fn finish_creation(&self, state: &Create) -> Result<()> {
+        let now = self.clock.now();
+        tx!(self.db, "finish a volume's creation", |tx| {
+            let row = held(tx, state.volume).await?;
+            let mut after = row.clone();
+            (after.error, after.progress) = (None, None);
+            if matches!(row.status, VolumeStatus::Creating | VolumeStatus::Downloading) {
+                after.status = VolumeStatus::Available;
+            }
+            after.launched_at = Some(now);
+            volumes::update(tx, &row, &after, now).await?;
+            match state.deep {
+                true => start::<FlattenFlow>(tx, row.id, super::flatten::Only, &row.id, "", now).await,
+                false => Ok(()),
+            }
+        })?;
+        if state.deep {
+            self.nudge();
+        }
+        Ok(())
+    }
+
+    /// How many clones stand upon each other below the disk.
+    async fn depth(&self, backend: &Backend, disk: &str) -> Result<u32> {
+        let (mut depth, mut at) = (0, disk.to_owned());
+        while depth <= self.config.max_clone_depth {
+            match backend.pool.stat(&at).await?.and_then(|info| info.parent) {
+                Some(parent) if backend.pool.location(&parent.disk, &parent.snapshot) == parent => at = parent.disk,
+                Some(_) => return Ok(depth + 1),
+                None => return Ok(depth),
+            }
+            depth += 1;
+        }
+        Ok(depth)
+    }
+}
+
+/// A disk of the volume's own name that is there is this flow's.
+fn unless_there(made: Result<()>) -> Result<()> {
+    match made {
+        Err(error) if error.is(Kind::Conflict) => Ok(()),
+        other => other,
+    }
+}
+
+/// The image is larger than the volume, which shows only once its header is read.
+pub(super) fn too_big(bytes: u64, size_gib: u64) -> Error {
+    let image = umbel_core::bytes_to_gib_ceil(bytes);
+    Error::bad_request(format!(
+        "Image virtual size is {image}GB and doesn't fit in a volume of size {size_gib}GB."
+    ))
+}

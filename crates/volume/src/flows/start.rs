@@ -1,0 +1,91 @@
+//! What flows have in common.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use umbel_core::{Error, Kind, Result, Timestamp};
+use umbel_db::{Tx, args, tx};
+use umbel_driver::Progress;
+use umbel_workflow::{Flow, NewFlow, Step};
+
+use crate::Volumes;
+use crate::model::{VolumeId, VolumeRow};
+use crate::store::{Volume, volumes};
+
+/// Writes a flow's row in the transaction of what it works on. Whoever calls nudges after the commit.
+pub(crate) async fn start<F: Flow<Schema = Volume>>(
+    tx: &mut Tx<Volume>,
+    id: impl Display,
+    step: F::Step,
+    state: &F::State,
+    request_id: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let flow = NewFlow {
+        id: &id.to_string(),
+        kind: F::KIND,
+        first_step: step.name(),
+        state,
+        request_id,
+        now,
+        deadline: now.plus(F::DEADLINE),
+    };
+    umbel_workflow::enqueue(tx, flow).await
+}
+
+/// Whether another flow than one of this kind works on the thing.
+pub(crate) async fn is_busy(tx: &mut Tx<Volume>, id: impl Display, kind: &str) -> Result<bool> {
+    let sql = "SELECT id FROM workflows WHERE id = ? AND kind <> ? LIMIT 1";
+    Ok(tx.fetch_opt(sql, args![id.to_string(), kind]).await?.is_some())
+}
+
+/// The volume, held until the transaction ends; `Gone` if it was deleted meanwhile.
+pub(crate) async fn held(tx: &mut Tx<Volume>, id: VolumeId) -> Result<VolumeRow> {
+    match volumes::lock_any(tx, id).await? {
+        Some(row) if !row.deleted => Ok(row),
+        _ => Err(Error::new(Kind::Gone, format!("Volume {id} was deleted."))),
+    }
+}
+
+/// Notes in a volume's row how far something is, once a second, until it is dropped.
+pub(crate) struct Meter {
+    done: Arc<AtomicU64>,
+    writing: tokio::task::JoinHandle<()>,
+}
+
+impl Meter {
+    pub fn start(state: &Arc<Volumes>, id: VolumeId, total: u64) -> Meter {
+        let done = Arc::new(AtomicU64::new(0));
+        let (state, counted) = (state.clone(), done.clone());
+        let writing = tokio::spawn(async move {
+            let mut written = 0;
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let percent = counted.load(Ordering::Relaxed).saturating_mul(100) / total.max(1);
+                let percent = percent.min(99);
+                if percent == written {
+                    continue;
+                }
+                let noted = tx!(state.db, "note progress", |tx| volumes::set_progress(tx, id, percent).await);
+                match noted {
+                    Ok(()) => written = percent,
+                    Err(error) => tracing::debug!(volume = %id, cause = error.cause(), "progress: {error}"),
+                }
+            }
+        });
+        Meter { done, writing }
+    }
+
+    pub fn progress(&self) -> Progress {
+        let done = self.done.clone();
+        Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.writing.abort();
+    }
+}

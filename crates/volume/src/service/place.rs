@@ -1,0 +1,112 @@
+//! Which backend a new volume goes to.
+
+use umbel_core::{Error, Result};
+use umbel_db::{Tx, tx};
+
+use super::capabilities;
+use crate::flows::create::Source;
+use crate::flows::start::held;
+use crate::model::VolumeRow;
+use crate::store::types::VolumeType;
+use crate::store::{Volume, types, volumes};
+use crate::{Backend, Volumes};
+
+/// How many times its room a pool may promise: upstream's default.
+const OVER_SUBSCRIPTION: u64 = 20;
+
+/// A backend that would do, the better the larger.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// It can clone what the volume is made from.
+    clones: bool,
+    default: bool,
+    free: u64,
+}
+
+impl Volumes {
+    /// Chooses and writes it down. Backends that do what the type asks for and have room; among them those that can
+    /// clone the source, then the default, then the emptiest. A choice that was made before stands.
+    pub(crate) async fn place(&self, row: &VolumeRow, source: &Source) -> Result<String> {
+        if let Some(backend) = &row.backend {
+            return Ok(backend.clone());
+        }
+        let (kind, allocated) = tx!(self.db, "look where a volume can go", |tx| {
+            let mut allocated = Vec::new();
+            for backend in &self.backends {
+                allocated.push(volumes::allocated(tx, &backend.name).await?);
+            }
+            Ok((type_of(tx, row).await?, allocated))
+        })?;
+        let format = match source {
+            Source::Image { id } => self.images.show(None, id).await?.disk_format.unwrap_or_default(),
+            _ => String::new(),
+        };
+        let mut best: Option<(Rank, &Backend)> = None;
+        for (backend, allocated) in self.backends.iter().zip(allocated) {
+            let Some(free) = self.room(backend, kind.as_ref(), allocated, row.size_gib).await else { continue };
+            let clones = self.can_clone(backend, source, &format).await;
+            let rank = Rank { clones, default: backend.name == self.default_backend().name, free };
+            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                best = Some((rank, backend));
+            }
+        }
+        let (_, chosen) = best.ok_or_else(|| {
+            Error::bad_request("No valid backend was found. No weighed backends available")
+                .because(format!("{} GiB of type {:?}", row.size_gib, kind.map(|kind| kind.name)))
+        })?;
+        let now = self.clock.now();
+        tx!(self.db, "place a volume", |tx| {
+            let row = held(tx, row.id).await?;
+            let after = VolumeRow { backend: Some(chosen.name.clone()), ..row.clone() };
+            volumes::update(tx, &row, &after, now).await.map(drop)
+        })?;
+        Ok(chosen.name.clone())
+    }
+
+    /// Bytes that are free, if the backend will do.
+    async fn room(&self, backend: &Backend, kind: Option<&VolumeType>, allocated: u64, size: u64) -> Option<u64> {
+        let capacity = match backend.pool.capacity().await {
+            Ok(capacity) => capacity,
+            Err(error) => {
+                tracing::warn!(backend = backend.name, cause = error.cause(), "a backend does not answer: {error}");
+                return None;
+            }
+        };
+        let abilities = capabilities::of(backend, Some(capacity), allocated, self.clock.now());
+        let promised = allocated.saturating_add(size).saturating_mul(umbel_core::GIB);
+        let room = capacity.free > 0 && promised <= capacity.total.saturating_mul(OVER_SUBSCRIPTION);
+        let fits = kind.is_none_or(|kind| capabilities::satisfy(&abilities, &kind.extra_specs));
+        (room && fits).then_some(capacity.free)
+    }
+
+    async fn can_clone(&self, backend: &Backend, source: &Source, format: &str) -> bool {
+        match source {
+            Source::Nothing => false,
+            Source::Image { id } => self.clonable(backend, id, format).await.is_some(),
+            Source::Disk { backend: from, disk, snapshot, .. } => match self.backend(from) {
+                Ok(from) => backend.pool.can_clone(&from.pool.location(disk, snapshot)).await.is_ok(),
+                Err(_) => false,
+            },
+        }
+    }
+
+    /// What the type says of I/O, for a disk that was just made.
+    pub(crate) async fn limit_new(&self, row: &VolumeRow, backend: &Backend) -> Result<()> {
+        let limits = tx!(self.db, "find a volume's limits", |tx| {
+            let kind = type_of(tx, row).await?;
+            self.limits_of(tx, kind.as_ref()).await
+        })?;
+        match limits == umbel_driver::Limits::default() {
+            true => Ok(()),
+            false => backend.pool.limit(&row.disk, &limits).await,
+        }
+    }
+}
+
+/// None for a volume without a type.
+pub(crate) async fn type_of(tx: &mut Tx<Volume>, row: &VolumeRow) -> Result<Option<VolumeType>> {
+    match row.volume_type_id.as_deref().map(str::parse).transpose()? {
+        Some(id) => types::get(tx, &umbel_auth::Visible::All, id).await,
+        None => Ok(None),
+    }
+}
