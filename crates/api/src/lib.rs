@@ -12,6 +12,7 @@ pub use version::{Microversion, VersionRange, Versioned};
 pub mod compute;
 pub mod identity;
 pub mod image;
+pub mod storage;
 pub mod volume;
 
 /// A `links` entry.

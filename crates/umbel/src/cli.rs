@@ -9,7 +9,8 @@ use umbel_core::{Error, Result};
 use crate::bench::BenchArgs;
 use crate::certs::CertCommand;
 use crate::config::Config;
-use crate::{bench, compose, doctor, up};
+use crate::storage::command::StorageArgs;
+use crate::{bench, compose, doctor, storage, up};
 
 /// An OpenStack-compatible cloud in one binary.
 #[derive(Parser)]
@@ -41,6 +42,8 @@ enum Command {
     Doctor(CommonArgs),
     /// Measures a cloud, this one or any other, by public APIs.
     Bench(BenchArgs),
+    /// Compares pools with databases, and draws who descends from whom.
+    Storage(StorageArgs),
     /// Prints the version.
     Version,
 }
@@ -163,6 +166,7 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Doctor(args) => doctor::run(&read_config(&args)?).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Storage(args) => storage::command::run(args).await,
         Command::Version => {
             println!("umbel {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -30,6 +30,7 @@ use crate::doctor::Finding;
 use crate::roles::Roles;
 use crate::services::{ImageService, ServiceLogin, configured};
 use crate::state::StateDir;
+use crate::storage::StorageAudit;
 use crate::volumes::VolumeService;
 
 /// What everything is built from.
@@ -92,6 +93,8 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
         false => None,
     };
     let compute::Made { api, guests } = compute::compute(parts, roles, &storage, &mut behind).await?;
+    let audit = StorageAudit::open(parts.config, roles, storage.all()).await?;
+    behind.extend(audit.clone().map(|audit| Behind::new(move |stop| audit.run(stop))));
     let app = verifier.map(|verifier| App { verifier, rng: parts.rng.clone() });
     let services = {
         let identity = identity.clone();
@@ -101,6 +104,7 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
             services.extend(image.clone().map(umbel_image::service));
             services.extend(volume.clone().map(umbel_volume::service));
             services.extend(api.clone().map(umbel_compute::service));
+            services.extend(audit.clone().map(crate::storage::service));
             services
         }
     };

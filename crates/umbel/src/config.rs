@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use umbel_core::{Error, Result};
 
+use crate::storage::AuditConfig;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
@@ -25,6 +27,7 @@ pub struct Config {
     pub compute: ComputeConfig,
     pub agent: AgentConfig,
     pub identity: IdentityConfig,
+    pub audit: AuditConfig,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -220,6 +223,7 @@ impl Default for Config {
             compute: ComputeConfig::default(),
             agent: AgentConfig::default(),
             identity: IdentityConfig { token_seconds: 3600 },
+            audit: AuditConfig::default(),
         }
     }
 }

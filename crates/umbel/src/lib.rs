@@ -14,5 +14,6 @@ pub mod roles;
 pub mod running;
 mod services;
 pub mod state;
+pub mod storage;
 mod up;
 mod volumes;

@@ -15,5 +15,5 @@ mod runner;
 
 pub use flow::{Flow, Next, Run, Step};
 pub use harness::{Crash, Moment};
-pub use row::{NewFlow, TABLE, TABLE_INDEX, enqueue, pending};
+pub use row::{NewFlow, TABLE, TABLE_INDEX, enqueue, pending, under_way};
 pub use runner::{Nudge, Runner, RunnerConfig};

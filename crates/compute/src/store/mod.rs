@@ -2,6 +2,7 @@
 //! be mixed up; a read of a tenant's rows takes whose rows it may see.
 
 pub mod actions;
+pub mod audit;
 pub mod block_devices;
 pub mod build_requests;
 pub mod cells;

@@ -1,0 +1,29 @@
+use std::sync::Arc;
+
+use umbel_api::storage::{MEND, Mend, SHOW_AUDIT, SHOW_TREE};
+use umbel_core::Result;
+use umbel_http::{FaultStyle, Reply, Req, Routes, Service};
+
+use super::StorageAudit;
+
+/// The operator's API, below `/storage`.
+pub fn service(state: Arc<StorageAudit>) -> Service {
+    let routes = Routes::new(state).on(&SHOW_AUDIT, show).on(&MEND, mend).on(&SHOW_TREE, tree);
+    // A list of what to mend has an entry per finding.
+    let mut service = Service::new("/storage", FaultStyle::Placement).routes(routes);
+    service.max_json = 16 << 20;
+    service
+}
+
+async fn show(state: Arc<StorageAudit>, _: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &state.audit().await?))
+}
+
+async fn mend(state: Arc<StorageAudit>, mut req: Req) -> Result<Reply> {
+    let body: Mend = req.json().await?;
+    Ok(Reply::json(200, &state.mend(&body.fix).await?))
+}
+
+async fn tree(state: Arc<StorageAudit>, req: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &state.tree(req.param("kind")?, req.param("id")?).await?))
+}
