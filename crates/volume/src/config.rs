@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,17 @@ pub struct Config {
     pub max_volume_gib: u64,
     /// Seconds between two looks for unfinished deletions and hidden disks to purge.
     pub sweep_seconds: u64,
+    /// Name of the type of volumes that name none, in projects without a default of their own. It always exists: if
+    /// it is missing at the start, it is made.
+    pub default_volume_type: String,
+    /// Name of the type that `GET /v3/group_types/default` shows.
+    pub default_group_type: String,
+    /// Seconds without a report after which a service counts as down.
+    pub service_down_seconds: u64,
+    /// Days for which messages to users are kept.
+    pub message_days: u64,
+    /// Limits of projects instead of the built-in ones, by the resource's name; -1 for none.
+    pub quota: BTreeMap<String, i64>,
 }
 
 impl Default for Config {
@@ -35,6 +47,11 @@ impl Default for Config {
             max_page: 1000,
             max_volume_gib: 64 << 10,
             sweep_seconds: 15,
+            default_volume_type: "__DEFAULT__".into(),
+            default_group_type: String::new(),
+            service_down_seconds: 60,
+            message_days: 30,
+            quota: BTreeMap::new(),
         }
     }
 }
