@@ -10,6 +10,7 @@ pub mod external_events;
 pub mod flavors;
 pub mod gone;
 pub mod hypervisors;
+pub mod images;
 pub mod keypairs;
 pub mod limits;
 mod links;

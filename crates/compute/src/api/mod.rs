@@ -7,6 +7,7 @@ mod flavor_access;
 mod flavor_specs;
 mod flavors;
 mod hypervisors;
+mod images;
 mod input;
 mod keypairs;
 mod limits;
@@ -60,6 +61,7 @@ pub fn service(state: Arc<Compute>) -> Service {
         volume_attachments::mount,
         volume_proxy::mount,
         external_events::mount,
+        images::mount,
         misc::mount,
     ] {
         routes = mount(routes);

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use umbel_client::VolumeSnapshotView;
 use umbel_core::{Error, Result};
 use uuid::Uuid;
@@ -26,7 +27,9 @@ struct ImageDevice {
     volume_id: Option<String>,
     image_id: Option<String>,
     /// GiB.
-    volume_size: Option<u64>,
+    #[serde(deserialize_with = "number")]
+    volume_size: Option<i64>,
+    #[serde(deserialize_with = "number")]
     boot_index: Option<i64>,
     delete_on_termination: Option<bool>,
     device_name: Option<String>,
@@ -38,6 +41,17 @@ struct ImageDevice {
     volume_type: Option<String>,
 }
 
+/// Lists that were written by hand have numbers as texts.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<i64>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::Number(number) => Ok(number.as_i64()),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        other => Err(serde::de::Error::custom(format!("{other} is no number"))),
+    }
+}
+
 /// The properties that make an image of these snapshots.
 pub(crate) fn devices_of(snapshots: &[(&BlockDevice, VolumeSnapshotView)]) -> Result<BTreeMap<String, String>> {
     let list: Vec<ImageDevice> = snapshots
@@ -46,7 +60,7 @@ pub(crate) fn devices_of(snapshots: &[(&BlockDevice, VolumeSnapshotView)]) -> Re
             source_type: Some("snapshot".to_owned()),
             destination_type: Some("volume".to_owned()),
             snapshot_id: Some(snapshot.id.clone()),
-            volume_size: Some(snapshot.size),
+            volume_size: i64::try_from(snapshot.size).ok(),
             boot_index: device.boot_index.map(i64::from),
             delete_on_termination: Some(device.delete_on_termination),
             device_name: Some(device.device_name.clone()),
@@ -108,7 +122,7 @@ fn ask(device: ImageDevice) -> Result<Ask> {
         destination,
         boot_index: device.boot_index.and_then(|index| u32::try_from(index).ok()),
         delete_on_termination: device.delete_on_termination.unwrap_or(false),
-        size: device.volume_size,
+        size: device.volume_size.and_then(|size| u64::try_from(size).ok()),
         tag: device.tag,
         volume_type: device.volume_type.filter(|name| !name.is_empty()),
     })
@@ -156,10 +170,13 @@ mod tests {
         assert_eq!(devices_in(&image(&[])).unwrap(), []);
         let first = [
             (ROOT_DEVICE, "vda"),
-            (DEVICES, r#"[{"device_name": "vdb", "no_device": true}, {"device_name": "vda", "snapshot_id": "s"}]"#),
+            (
+                DEVICES,
+                r#"[{"device_name": "vdb", "no_device": true}, {"device_name": "vda", "volume_size": "3", "snapshot_id": "s"}]"#,
+            ),
         ];
         let asks = devices_in(&image(&first)).unwrap();
-        assert_eq!((asks.len(), asks[0].boot_index), (1, Some(0)));
+        assert_eq!((asks.len(), asks[0].boot_index, asks[0].size), (1, Some(0), Some(3)));
         for bad in ["{", r#"[{"source_type": "tape"}]"#, r#"[{"source_type": "image", "destination_type": "local"}]"#] {
             let error = devices_in(&image(&[(DEVICES, bad), (BDM_V2, "True")])).unwrap_err();
             assert_eq!(error.kind().status(), 400, "{bad}");

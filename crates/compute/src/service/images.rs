@@ -9,6 +9,7 @@ use umbel_core::{Ctx, Error, Kind, Result};
 use crate::model::ImageSnapshot;
 
 use super::Compute;
+use super::server_images::ATTRIBUTES;
 use super::volumes::Who;
 
 /// The image service, as compute asks it.
@@ -101,6 +102,14 @@ impl Compute {
             locations,
         })
     }
+}
+
+/// The properties of an image as its service writes it, among its attributes.
+pub(crate) fn own_properties(image: &Value) -> BTreeMap<String, String> {
+    let members = image.as_object().into_iter().flatten();
+    let own =
+        members.filter(|(name, _)| !ATTRIBUTES.contains(&name.as_str()) && !NOT_PROPERTIES.contains(&name.as_str()));
+    own.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn properties(image: &ImageView) -> BTreeMap<String, String> {

@@ -55,7 +55,7 @@ const NOT_INHERITED: &[&str] = &[
 
 /// What the image service calls by the same names as properties. Of an image that is a server's they are ours to say: one
 /// that claimed another format than its bytes have would be read as that.
-const ATTRIBUTES: &[&str] = &[
+pub(super) const ATTRIBUTES: &[&str] = &[
     "checksum",
     "container_format",
     "created_at",

@@ -225,3 +225,41 @@ async fn volumes_of_a_server_that_must_be_quiesced_have_no_image() {
     assert!(message(&refused).contains("os_require_quiesce"), "{refused}");
     assert_eq!(cloud.volumes.snapshots().len(), 0);
 }
+
+#[tokio::test]
+async fn old_versions_see_images_here() {
+    let cloud = Cloud::new().await;
+    let client = cloud.member().at("2.35");
+    let list = client.get("/images").await;
+    assert_eq!(crate::cloud::keys(&list["images"][0]), ["id", "links", "name"]);
+    let detail = client.get("/images/detail?limit=1").await;
+    assert_eq!(detail["images"][0]["status"], "ACTIVE");
+    assert_eq!(detail["images_links"][0]["rel"], "next");
+    let path = format!("/images/{IMAGE}");
+    let shown = client.get(&path).await;
+    assert_eq!(
+        (&shown["image"]["progress"], &shown["image"]["metadata"]),
+        (&json!(100), &json!({"os_distro": "linux"}))
+    );
+
+    let client = cloud.member().at("2.38");
+    let metadata = format!("{path}/metadata");
+    let set = async |method: &str, path: &str, body: Value| client.expect(200, method, path, Some(body)).await;
+    let merged = set("POST", &metadata, json!({"metadata": {"a": "1"}})).await;
+    assert_eq!(merged, json!({"metadata": {"a": "1", "os_distro": "linux"}}));
+    assert_eq!(set("PUT", &metadata, json!({"metadata": {"b": "2"}})).await, json!({"metadata": {"b": "2"}}));
+    let item = format!("{metadata}/b");
+    assert_eq!(set("PUT", &item, json!({"meta": {"b": "3"}})).await, json!({"meta": {"b": "3"}}));
+    client.expect(400, "PUT", &item, Some(json!({"meta": {"c": "3"}}))).await;
+    assert_eq!(client.get(&item).await, json!({"meta": {"b": "3"}}));
+    client.expect(204, "DELETE", &item, None).await;
+    client.expect(404, "DELETE", &item, None).await;
+    assert_eq!(client.get(&metadata).await, json!({"metadata": {}}));
+    client.expect(404, "GET", "/images", None).await;
+
+    let client = cloud.member().at("2.1");
+    client.expect(204, "DELETE", &path, None).await;
+    for gone in [path.as_str(), "/images/x"] {
+        client.expect(404, "GET", gone, None).await;
+    }
+}
