@@ -162,7 +162,7 @@ impl Volumes {
         }
         let kind = match kind {
             Some(kind) => kind,
-            None => types::default_for(tx, caller.project_id.as_deref(), &self.config.default_volume_type).await?,
+            None => self.default_type(tx, caller).await?,
         };
         // Data that their owner takes for encrypted and that are not would be worse than no volume.
         match encryption::get(tx, kind.id).await? {
@@ -172,6 +172,25 @@ impl Volumes {
                 kind.name
             ))),
         }
+    }
+
+    /// The one that always exists is made where it does not yet.
+    async fn default_type(&self, tx: &mut Tx<Volume>, caller: &Caller) -> Result<VolumeType> {
+        let name = &self.config.default_volume_type;
+        if types::by_name(tx, &Visible::All, name).await?.is_none() {
+            let new = VolumeType {
+                id: Id::random(&*self.rng),
+                name: name.clone(),
+                description: Some("Default Volume Type".to_owned()),
+                is_public: true,
+                qos_specs_id: None,
+                extra_specs: types::Specs::new(),
+                created_at: self.clock.now(),
+                updated_at: None,
+            };
+            types::ensure(tx, &new).await?;
+        }
+        types::default_for(tx, caller.project_id.as_deref(), name).await
     }
 }
 
