@@ -1,7 +1,7 @@
 //! What the comparison of pools with this database reads, and nothing else does: all of it at once.
 
 use umbel_core::Result;
-use umbel_db::{Row, Sql, Tx, args};
+use umbel_db::{Row, Schema, Sql, Tx, args};
 
 use super::Volume;
 
@@ -54,7 +54,14 @@ pub struct KnownBackup {
     pub expected: bool,
 }
 
+/// Version of the schema that brought backups.
+const BACKUPS: i64 = 4;
+
+/// None where the schema has no backups.
 pub async fn backups(tx: &mut Tx<Volume>) -> Result<Vec<KnownBackup>> {
+    if !Volume::MIGRATIONS.iter().any(|migration| migration.version == BACKUPS) {
+        return Ok(Vec::new());
+    }
     let sql = "SELECT id, name, target, data_volume, data_base, data_id, volume_id, source_snapshot, \
         CASE WHEN status = 'available' THEN 1 ELSE 0 END AS expected FROM backups";
     let read = |row: &Row| {
