@@ -25,9 +25,9 @@ use crate::watch::Watchers;
 /// How many servers one sweep takes up.
 const SWEEP: usize = 1_000;
 
-/// Services that flows ask.
+/// The services that flows ask.
 #[derive(Clone)]
-pub(crate) struct Services {
+pub struct Services {
     pub images: Arc<dyn ImageCatalog>,
     pub volumes: Arc<dyn VolumeCatalog>,
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use umbel_bus::{Desired, Task, TaskReply, ToAgents};
 use umbel_compute::model::ServerId;
-use umbel_compute::{Api, Cell, CellId, Cells, ImageCatalog, VolumeCatalog};
+use umbel_compute::{Api, Cell, CellId, Cells, VolumeCatalog};
 use umbel_core::{Clock, Error, Result, Rng, Timestamp};
 use umbel_db::Db;
 use umbel_workflow::{Nudge, Runner};
@@ -54,14 +54,12 @@ impl Conductor {
         api: Db<Api>,
         cells: Arc<Cells>,
         agents: Vec<(CellId, Arc<dyn ToAgents>)>,
-        images: Arc<dyn ImageCatalog>,
-        volumes: Arc<dyn VolumeCatalog>,
+        services: Services,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
         let (zero, nobody) = (cells.zero().clone(), Arc::new(NoAgents));
-        let services = Services { images, volumes: volumes.clone() };
         let zero = CellConductor::new(zero, nobody, services.clone(), clock.clone(), rng.clone(), config.clone());
         let parts = Arc::new(Parts {
             api: api.clone(),
@@ -70,7 +68,7 @@ impl Conductor {
             rng: rng.clone(),
             config: config.clone(),
             started: clock.now(),
-            volumes,
+            volumes: services.volumes.clone(),
             services,
             conductors: RwLock::default(),
             zero: Arc::new(zero),

@@ -33,6 +33,6 @@ mod view;
 mod volumes;
 mod watch;
 
-pub use cell::CellConductor;
+pub use cell::{CellConductor, Services};
 pub use conductor::Conductor;
 pub use config::{ConductorConfig, ConfigDrives, Ratios};

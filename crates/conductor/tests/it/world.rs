@@ -15,7 +15,7 @@ use umbel_compute::model::*;
 use umbel_compute::store::{actions, build_requests, disks, server_map, servers};
 use umbel_compute::testing::{MemoryImages, MemoryVolumes, POOL};
 use umbel_compute::{Api, Cell, CellHandle, CellId, Cells, flows};
-use umbel_conductor::{Conductor, ConductorConfig};
+use umbel_conductor::{Conductor, ConductorConfig, Services};
 use umbel_core::{Clock, Error, Result, SystemClock, SystemRng, Timestamp};
 use umbel_db::testing::{TempDb, open};
 use umbel_db::{Db, Engine, args, read, tx};
@@ -149,9 +149,9 @@ impl World {
 
     fn conductor_from(&self, config: ConductorConfig, agents: Vec<(CellId, Arc<dyn ToAgents>)>) -> Conducting {
         let (api, cells, clock) = (self.api.db.clone(), self.cells.clone(), Arc::new(SystemClock));
-        let (images, volumes) = (self.images.clone(), self.volumes.clone());
+        let services = Services { images: self.images.clone(), volumes: self.volumes.clone() };
         let rng = Arc::new(SystemRng::new());
-        let conductor = Conductor::new(config, api, cells, agents, images, volumes, clock, rng).unwrap();
+        let conductor = Conductor::new(config, api, cells, agents, services, clock, rng).unwrap();
         let link: Arc<dyn ToConductor> = conductor.cell(CELL).unwrap();
         self.hub.conduct(&link);
         Conducting { conductor, _link: link, task: None, stop: watch::Sender::new(false) }

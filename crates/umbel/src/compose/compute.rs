@@ -15,7 +15,7 @@ use umbel_compute::model::ServerId;
 use umbel_compute::store::cells::{self, CellRow};
 use umbel_compute::store::servers;
 use umbel_compute::{Api, CellHandle, CellId, Cells, Compute, ComputeParts, Nudge};
-use umbel_conductor::{Conductor, ConductorConfig};
+use umbel_conductor::{Conductor, ConductorConfig, Services};
 use umbel_core::{Error, Id, Result};
 use umbel_db::{Db, read, tx};
 use umbel_placement::Ratio;
@@ -121,8 +121,7 @@ impl Seat {
             plane.db.clone(),
             plane.cells.clone(),
             agents,
-            parts.images.clone(),
-            parts.volumes.clone(),
+            Services { images: parts.images.clone(), volumes: parts.volumes.clone() },
             parts.clock.clone(),
             parts.rng.clone(),
         )?;
