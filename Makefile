@@ -1,6 +1,6 @@
 # The commands of this project; `make help` lists them. The work is done by cargo and by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test check deps guest-image ceph-up ceph-down bench clean
+.PHONY: help run test check deps guest-image ceph-up ceph-down bench tempest clean
 
 # Where state lives between runs: `make run DIR=/srv/umbel`, `make ceph-up DIR=/tmp/ceph`.
 RUN_DIR = $(or $(DIR),.umbel/run)
@@ -39,6 +39,9 @@ ceph-down: ## stops it; its data stay
 bench: ## measures boot, batch, list and token on a private cloud and prints the medians
 	@scripts/bench.sh $(ARGS)
 
+tempest: ## the tests of tests/tempest/pass.txt against a private cloud; ARGS=--all runs every one of the claimed suites
+	@scripts/tempest.sh $(ARGS)
+
 clean: ## removes what was built or downloaded; state of a cloud or a Ceph below .umbel stays
 	cargo clean
-	rm -rf .venv $(GUEST) $(GUEST).inputs .umbel/guest-debs
+	rm -rf .venv .venv-tempest $(GUEST) $(GUEST).inputs .umbel/guest-debs

@@ -7,7 +7,7 @@ use std::{fs, io};
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Folders that hold nothing we wrote.
-const SKIPPED: [&str; 5] = [".git", ".umbel", ".venv", "target", "node_modules"];
+const SKIPPED: [&str; 6] = [".git", ".umbel", ".venv", ".venv-tempest", "target", "node_modules"];
 
 /// Every file of the tree that is text, by its path relative to the root, with `/` between the parts.
 ///

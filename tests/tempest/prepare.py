@@ -1,0 +1,226 @@
+"""Makes what Tempest needs in a cloud and writes its configuration: `prepare.py CLOUD WORK [IMAGE]`.
+
+CLOUD holds `clouds.yaml`; WORK takes `tempest.conf`; IMAGE is a raw disk that boots, without which a few bytes stand in
+for it. WEB, in the environment, is the URL of a web server that has WORK/web: imports are downloaded from there.
+
+The feature flags say what the cloud has, never what makes a test pass. What is left out has Tempest's default.
+"""
+
+import configparser
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+
+import yaml
+
+GIB = 1 << 30
+# Of guests that only have to boot.
+FLAVORS = (("tempest", 128, 1), ("tempest-alt", 192, 1))
+
+
+class Cloud:
+    def __init__(self, path):
+        with open(os.path.join(path, "clouds.yaml"), encoding="utf-8") as file:
+            self.config = yaml.safe_load(file)["clouds"]["umbel"]
+        self.auth = self.config["auth"]
+        domain = {"name": "Default"}
+        user = {"name": self.auth["username"], "password": self.auth["password"], "domain": domain}
+        body = {
+            "auth": {
+                "identity": {"methods": ["password"], "password": {"user": user}},
+                "scope": {"project": {"name": self.auth["project_name"], "domain": domain}},
+            }
+        }
+        self.token = None
+        headers, reply = self.call("POST", self.auth["auth_url"] + "/v3/auth/tokens", body)
+        self.token = headers["X-Subject-Token"]
+        self.urls = {
+            service["type"]: endpoint["url"]
+            for service in reply["token"]["catalog"]
+            for endpoint in service["endpoints"]
+            if endpoint["interface"] == "public"
+        }
+
+    def has(self, *kinds):
+        return any(kind in self.urls for kind in kinds)
+
+    def url(self, *kinds):
+        return next(self.urls[kind] for kind in kinds if kind in self.urls)
+
+    def call(self, method, url, body=None, raw=None):
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if self.token:
+            headers["X-Auth-Token"] = self.token
+        data = json.dumps(body).encode() if body is not None else None
+        if raw is not None:
+            headers["Content-Type"] = "application/octet-stream"
+            headers["Content-Length"] = str(os.path.getsize(raw))
+            data = open(raw, "rb")
+        request = urllib.request.Request(url, data=data, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=300) as reply:
+            text = reply.read()
+            return reply.headers, json.loads(text) if text else None
+
+    def image(self, name, path):
+        root = self.url("image")
+        body = {"name": name, "disk_format": "raw", "container_format": "bare", "visibility": "public", "min_disk": 1}
+        _, image = self.call("POST", root + "/v2/images", body)
+        self.call("PUT", f"{root}/v2/images/{image['id']}/file", raw=path)
+        return image["id"]
+
+    def flavor(self, name, ram, disk):
+        root = self.url("compute").rstrip("/")
+        _, reply = self.call("GET", root + "/flavors")
+        for flavor in reply["flavors"]:
+            if flavor["name"] == name:
+                return flavor["id"]
+        body = {"flavor": {"name": name, "ram": ram, "vcpus": 1, "disk": disk}}
+        return self.call("POST", root + "/flavors", body)[1]["flavor"]["id"]
+
+    def volume_root(self):
+        return self.url("block-storage", "volumev3").rstrip("/")
+
+    def volume_type(self, name, specs):
+        root = self.volume_root()
+        _, reply = self.call("GET", root + "/types")
+        if all(kind["name"] != name for kind in reply["volume_types"]):
+            self.call("POST", root + "/types", {"volume_type": {"name": name, "extra_specs": specs}})
+        return name
+
+    def back_ends(self):
+        _, reply = self.call("GET", self.volume_root() + "/scheduler-stats/get_pools?detail=True")
+        names = {pool["capabilities"].get("volume_backend_name") or pool["name"] for pool in reply["pools"]}
+        return sorted(names), reply["pools"]
+
+
+def or_nothing(ask, nothing):
+    """Its answer, or `nothing` where the cloud refuses: tests that need it fail then, and the others run."""
+    try:
+        return ask()
+    except urllib.error.HTTPError as error:
+        print(f"prepare: {error.url}: {error}", file=sys.stderr)
+        return nothing
+
+
+def identity(conf, cloud):
+    conf["auth"] = {
+        "use_dynamic_credentials": True,
+        "create_isolated_networks": False,
+        "admin_username": cloud.auth["username"],
+        "admin_password": cloud.auth["password"],
+        "admin_project_name": cloud.auth["project_name"],
+        "admin_domain_name": "Default",
+        "default_credentials_domain_name": "Default",
+        "tempest_roles": "member",
+    }
+    conf["identity"] = {
+        "auth_version": "v3",
+        "uri_v3": cloud.auth["auth_url"] + "/v3",
+        "region": cloud.config["region_name"],
+        "default_domain_id": "default",
+        "v3_endpoint_type": "public",
+    }
+    conf["identity-feature-enabled"] = {"api_v2": False, "api_v3": True}
+
+
+def image(conf, work):
+    conf["image"] = {"build_timeout": 60, "build_interval": 1}
+    web = os.environ.get("WEB")
+    if web:
+        conf["image"]["http_image"] = web + "/disk.raw"
+        conf["image"]["http_qcow2_image"] = web + "/disk.qcow2"
+        os.makedirs(os.path.join(work, "web"), exist_ok=True)
+        with open(os.path.join(work, "web", "disk.raw"), "wb") as file:
+            file.write(b"umbel" * 4096)
+    conf["image-feature-enabled"] = {
+        "api_v2": True,
+        "import_image": True,
+        # Originals are kept beside their twins.
+        "image_conversion": False,
+        "image_format_enforcement": True,
+        "do_secure_hash": True,
+        "http_store_enabled": False,
+    }
+
+
+def compute(conf, cloud, work, disk):
+    if not disk:
+        disk = os.path.join(work, "disk.raw")
+        with open(disk, "wb") as file:
+            file.truncate(1 << 20)
+    first, second = (cloud.image(name, disk) for name in ("tempest", "tempest-alt"))
+    conf["compute"] = {
+        "image_ref": first,
+        "image_ref_alt": second,
+        "build_timeout": 120,
+        "build_interval": 1,
+        "max_microversion": "latest",
+    }
+    if cloud.has("compute"):
+        refs = [cloud.flavor(*flavor) for flavor in FLAVORS]
+        conf["compute"].update(flavor_ref=refs[0], flavor_ref_alt=refs[1])
+    conf["validation"] = {"run_validation": False}
+
+
+def volume(conf, cloud):
+    conf["volume"] = {"build_timeout": 60, "build_interval": 1, "max_microversion": "latest", "catalog_type": "block-storage"}
+    features = conf["volume-feature-enabled"] = {
+        "backup": True,
+        "snapshot": True,
+        "clone": True,
+        "manage_snapshot": True,
+        "manage_volume": True,
+        "extend_attached_volume": True,
+        "extend_volume_with_snapshot": True,
+        "enable_volume_image_dep_tests": True,
+    }
+    names, pools = or_nothing(cloud.back_ends, ([], []))
+    capabilities = pools[0]["capabilities"] if pools else {}
+    conf["volume"].update(
+        storage_protocol=capabilities.get("storage_protocol", "ceph"),
+        vendor_name=capabilities.get("vendor_name", "Open Source"),
+        # Files: backups do not go to another Ceph pool unless somebody says so.
+        backup_driver="posix",
+        manage_volume_ref="source-name,volume-%s",
+        # Tempest's default has the name that other drivers give.
+        manage_snapshot_ref="source-name,snapshot-%s",
+    )
+    multi = {"multiattach": "<is> True"}
+    kind = or_nothing(lambda: cloud.volume_type("tempest-multiattach", multi), "")
+    conf["volume"]["volume_type_multiattach"] = kind
+    if len(names) > 1:
+        features["multi_backend"] = True
+        conf["volume"]["backend_names"] = ",".join(names[:2])
+
+
+def main():
+    path, work = sys.argv[1:3]
+    disk = sys.argv[3] if len(sys.argv) > 3 else None
+    cloud = Cloud(path)
+    # Names and values are taken as they are: `%s` too.
+    conf = configparser.RawConfigParser()
+    conf.optionxform = str
+    sections = {}
+    sections["service_available"] = {
+        "cinder": cloud.has("block-storage", "volumev3"),
+        "neutron": cloud.has("network"),
+        "glance": True,
+        "swift": False,
+        "nova": cloud.has("compute"),
+        "horizon": False,
+    }
+    identity(sections, cloud)
+    image(sections, work)
+    compute(sections, cloud, work, disk)
+    if sections["service_available"]["cinder"]:
+        volume(sections, cloud)
+    sections["DEFAULT"] = {"log_file": os.path.join(work, "tempest.log"), "debug": True}
+    sections["oslo_concurrency"] = {"lock_path": os.path.join(work, "locks")}
+    conf.read_dict(sections)
+    with open(os.path.join(work, "tempest.conf"), "w", encoding="utf-8") as file:
+        conf.write(file)
+
+
+main()
