@@ -217,7 +217,8 @@ fn direction(text: &str) -> Result<Direction> {
 fn number(name: &str, value: &str) -> Result<usize> {
     let most = i64::MAX as usize;
     let parsed: Option<usize> = value.parse().ok().filter(|number| *number <= most);
-    parsed.ok_or_else(|| Error::bad_request(format!("Invalid input received: {name} must be an integer of at least 0.")))
+    parsed
+        .ok_or_else(|| Error::bad_request(format!("Invalid input received: {name} must be an integer of at least 0.")))
 }
 
 fn truth(value: &str) -> Result<bool> {

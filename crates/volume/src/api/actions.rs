@@ -80,6 +80,8 @@ async fn on_volume(state: Arc<Volumes>, req: Req) -> Result<Reply> {
         "os-migrate_volume" => super::moves::migrate(action).await,
         "os-migrate_volume_completion" => super::moves::complete_migration(action).await,
         "os-reimage" => super::moves::reimage(action).await,
+        "os-force_detach" => super::connections::force_detach(action).await,
+        "os-unmanage" => super::manageable::unmanage_volume(action).await,
         other => Err(unknown(other)),
     }
 }
@@ -90,6 +92,7 @@ async fn on_snapshot(state: Arc<Volumes>, req: Req) -> Result<Reply> {
         "os-reset_status" => super::snapshots::reset_status(action).await,
         "os-force_delete" => super::snapshots::force_delete(action).await,
         "os-update_snapshot_status" => super::snapshots::update_status(action).await,
+        "os-unmanage" => super::manageable::unmanage_snapshot(action).await,
         other => Err(unknown(other)),
     }
 }

@@ -1,6 +1,7 @@
 //! From requests to calls and back.
 
 mod actions;
+mod manageable;
 mod moves;
 mod transfers;
 mod input;
@@ -8,6 +9,11 @@ mod connections;
 mod attachments;
 mod metadata;
 mod snapshots;
+mod types;
+mod encryption;
+mod qos_specs;
+mod quotas;
+mod lists;
 mod versions;
 pub(crate) mod view;
 mod volume_actions;
@@ -30,6 +36,11 @@ pub fn service(state: Arc<Volumes>) -> Service {
     let routes = metadata::mount(routes);
     let routes = attachments::mount(routes);
     let routes = transfers::mount(routes);
+    let routes = types::mount(routes);
+    let routes = encryption::mount(routes);
+    let routes = qos_specs::mount(routes);
+    let routes = quotas::mount(routes);
+    let routes = manageable::mount(routes);
     let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };
     Service::new("/volume", FaultStyle::Compute).versions(versions).project_below("/v3").routes(routes)
 }

@@ -99,9 +99,10 @@ async fn page(state: &Volumes, req: &Req, path: &str, details: bool) -> Result<R
     let caller = Caller::of(&req.ctx)?;
     let max = state.config.max_page;
     let asked = listing::parse(&req.query_pairs(), &listing::SNAPSHOTS, req.version, caller.admin, max)?;
-    let marker = asked.marker.as_deref().map(|text| {
-        text.parse::<SnapshotId>().map_err(|_| crate::service::snapshot_not_found(text))
-    });
+    let marker = asked
+        .marker
+        .as_deref()
+        .map(|text| text.parse::<SnapshotId>().map_err(|_| crate::service::snapshot_not_found(text)));
     let filter = SnapshotFilter {
         conditions: asked.conditions.clone(),
         metadata: asked.items.iter().map(|(_, name, value)| (name.clone(), value.clone())).collect(),
@@ -119,9 +120,10 @@ async fn page(state: &Volumes, req: &Req, path: &str, details: bool) -> Result<R
         };
         Ok((rows, more, count))
     })?;
-    let snapshots_links = rows.last().filter(|_| more).map(|last| {
-        vec![Link::new("next", next_link(req, &req.url(path), &last.id.to_string()))]
-    });
+    let snapshots_links = rows
+        .last()
+        .filter(|_| more)
+        .map(|last| vec![Link::new("next", next_link(req, &req.url(path), &last.id.to_string()))]);
     let snapshots = rows.into_iter().map(|row| view::snapshot(row, details)).collect();
     Ok(Reply::versioned(200, req.version, wire::Snapshots { snapshots, snapshots_links, count }))
 }
@@ -154,7 +156,11 @@ pub(super) async fn force_delete(action: OnSnapshot) -> Result<Reply> {
 
 /// `progress` comes as `42%`.
 pub(super) async fn update_status(action: OnSnapshot) -> Result<Reply> {
-    umbel_auth::authorize(umbel_api::Rule::Member, "snapshot_extension:snapshot_actions:update_snapshot_status", &action.req.ctx)?;
+    umbel_auth::authorize(
+        umbel_api::Rule::Member,
+        "snapshot_extension:snapshot_actions:update_snapshot_status",
+        &action.req.ctx,
+    )?;
     let asked: NewStatus = action.arguments()?;
     let bad = || Error::bad_request("snapshot progress must be an integer percentage");
     let progress = match &asked.progress {

@@ -13,8 +13,8 @@ use crate::Volumes;
 use crate::model::{SnapshotRow, VolumeId, VolumeRow};
 use crate::service::Caller;
 use crate::service::volumes::type_names;
-use crate::store::attachments::{self, AttachmentRow};
 use crate::store::Volume;
+use crate::store::attachments::{self, AttachStatus, AttachmentRow};
 
 /// What a page of volumes needs beside their rows: two statements whatever its length.
 pub(crate) struct Around {
@@ -65,7 +65,11 @@ pub(crate) fn volume(state: &Volumes, req: &Req, caller: &Caller, row: VolumeRow
         replication_status: None,
         consistencygroup_id: None,
         multiattach: row.multiattach,
-        attachments: held.iter().filter(|one| one.is_connected()).map(|one| attachment(caller, one)).collect(),
+        attachments: held
+            .iter()
+            .filter(|one| one.status == AttachStatus::Attached)
+            .map(|one| attachment(caller, one))
+            .collect(),
         migration_status: admin(row.migration_status.clone()),
         tenant_id: row.project_id,
         host: admin(host),

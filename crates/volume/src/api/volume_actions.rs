@@ -35,9 +35,9 @@ pub(super) async fn extend(action: OnVolume) -> Result<Reply> {
         Value::String(text) => text.parse().ok(),
         _ => None,
     };
-    let size = size.filter(|size| *size > 0).ok_or_else(|| {
-        Error::bad_request(format!("Invalid input for field/attribute new_size. Value: {new_size}."))
-    })?;
+    let size = size
+        .filter(|size| *size > 0)
+        .ok_or_else(|| Error::bad_request(format!("Invalid input for field/attribute new_size. Value: {new_size}.")))?;
     let in_use = action.req.version.at_least(3, 42);
     action.state.extend_volume(&action.caller, action.id, size, in_use).await?;
     Ok(Reply::empty(202))

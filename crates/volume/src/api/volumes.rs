@@ -91,13 +91,15 @@ fn size(value: &Value) -> Result<Option<u64>> {
 /// Names and descriptions: trimmed, 255 characters at most.
 pub(super) fn short(what: &str, text: Option<String>) -> Result<Option<String>> {
     match text {
-        Some(text) if text.chars().count() > 255 => Err(Error::bad_request(format!("{what} has more than 255 characters."))),
+        Some(text) if text.chars().count() > 255 => {
+            Err(Error::bad_request(format!("{what} has more than 255 characters.")))
+        }
         Some(text) => Ok(Some(text.trim().to_owned())),
         None => Ok(None),
     }
 }
 
-async fn one(state: &Volumes, req: &Req, caller: &Caller, status: u16, row: VolumeRow) -> Result<Reply> {
+pub(super) async fn one(state: &Volumes, req: &Req, caller: &Caller, status: u16, row: VolumeRow) -> Result<Reply> {
     let around = read!(state.db, "look around a volume", |tx| Around::read(tx, std::slice::from_ref(&row)).await)?;
     let volume = view::volume(state, req, caller, row, &around);
     Ok(Reply::versioned(status, req.version, wire::OneVolume { volume }))
@@ -151,9 +153,10 @@ async fn delete(state: Arc<Volumes>, req: Req) -> Result<Reply> {
 fn filter_of(state: &Volumes, req: &Req, caller: &Caller) -> Result<(Listing, VolumeFilter)> {
     let max = state.config.max_page;
     let listing = listing::parse(&req.query_pairs(), &listing::VOLUMES, req.version, caller.admin, max)?;
-    let marker = listing.marker.as_deref().map(|text| {
-        text.parse::<VolumeId>().map_err(|_| crate::service::volume_not_found(text))
-    });
+    let marker = listing
+        .marker
+        .as_deref()
+        .map(|text| text.parse::<VolumeId>().map_err(|_| crate::service::volume_not_found(text)));
     let items = |map: &str| {
         let of_map = listing.items.iter().filter(|(name, ..)| *name == map);
         of_map.map(|(_, name, value)| (name.clone(), value.clone())).collect()
@@ -185,9 +188,10 @@ async fn find(state: &Volumes, req: &Req, caller: &Caller, path: &str) -> Result
         let around = Around::read(tx, &rows).await?;
         Ok((rows, more, count, around))
     })?;
-    let next = rows.last().filter(|_| more).map(|last| {
-        vec![Link::new("next", next_link(req, &req.url(path), &last.id.to_string()))]
-    });
+    let next = rows
+        .last()
+        .filter(|_| more)
+        .map(|last| vec![Link::new("next", next_link(req, &req.url(path), &last.id.to_string()))]);
     Ok(((rows, next, count), around))
 }
 

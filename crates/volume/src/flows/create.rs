@@ -24,9 +24,17 @@ use crate::{Backend, Volumes};
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub(crate) enum Source {
     Nothing,
-    Image { id: String },
+    Image {
+        id: String,
+    },
     /// `disk@snapshot` in the pool of a backend. `made`: the snapshot is to be made for this, and to go after.
-    Disk { backend: String, disk: String, snapshot: String, size_gib: u64, made: bool },
+    Disk {
+        backend: String,
+        disk: String,
+        snapshot: String,
+        size_gib: u64,
+        made: bool,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -223,7 +231,12 @@ impl Volumes {
     }
 
     /// False: too many copies run already.
-    pub(super) async fn fill_from_image(self: &Arc<Self>, backend: &Backend, row: &VolumeRow, image: &str) -> Result<bool> {
+    pub(super) async fn fill_from_image(
+        self: &Arc<Self>,
+        backend: &Backend,
+        row: &VolumeRow,
+        image: &str,
+    ) -> Result<bool> {
         let view = self.images.show(None, image).await?;
         let format = view.disk_format.clone().unwrap_or_default();
         if let Some(at) = self.clonable(backend, image, &format).await {
@@ -278,8 +291,7 @@ impl Volumes {
         let meter = Meter::start(self, row.id, image.size.unwrap_or(row.size_bytes()));
         let data = self.images.download(&image.id).await?;
         if format == "raw" || format == "iso" {
-            let options =
-                WriteOptions { size: image.size, min_size: row.size_bytes(), progress: meter.progress() };
+            let options = WriteOptions { size: image.size, min_size: row.size_bytes(), progress: meter.progress() };
             let size = pool.write(&row.disk, data, options).await?;
             return if size > row.size_bytes() { Err(too_big(size, row.size_gib)) } else { Ok(()) };
         }
@@ -334,7 +346,5 @@ fn unless_there(made: Result<()>) -> Result<()> {
 /// The image is larger than the volume, which shows only once its header is read.
 pub(super) fn too_big(bytes: u64, size_gib: u64) -> Error {
     let image = umbel_core::bytes_to_gib_ceil(bytes);
-    Error::bad_request(format!(
-        "Image virtual size is {image}GB and doesn't fit in a volume of size {size_gib}GB."
-    ))
+    Error::bad_request(format!("Image virtual size is {image}GB and doesn't fit in a volume of size {size_gib}GB."))
 }

@@ -88,8 +88,7 @@ impl Flow for ExtendFlow {
                 let users = tx!(service.db, "find a volume's servers", |tx| {
                     attachments::of_volume(tx, state.volume).await
                 })?;
-                for server in users.iter().filter(|one| one.is_connected()).filter_map(|one| one.instance_id.as_ref())
-                {
+                for server in users.iter().filter(|one| one.is_connected()).filter_map(|one| one.instance_id.as_ref()) {
                     match service.servers.extended(server, &state.volume.to_string()).await {
                         Err(error) if error.is(Kind::NotFound) => {}
                         other => other?,

@@ -10,6 +10,7 @@ pub(crate) mod snapshot;
 pub(crate) mod reimage;
 pub(crate) mod relocate;
 pub(crate) mod upload;
+pub(crate) mod manage;
 pub(crate) mod start;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::store::Volume;
 /// A runner that knows every flow.
 pub(crate) fn all(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume> {
     let runner = create::add(runner, state);
+    let runner = manage::add(runner, state);
     let runner = upload::add(runner, state);
     let runner = relocate::add(runner, state);
     let runner = reimage::add(runner, state);

@@ -46,7 +46,12 @@ pub(super) struct Inherited {
 
 impl Volumes {
     /// The row and the flow that makes it, in one transaction.
-    pub(crate) async fn create_volume(&self, caller: &Caller, token: Option<&str>, wanted: Wanted) -> Result<VolumeRow> {
+    pub(crate) async fn create_volume(
+        &self,
+        caller: &Caller,
+        token: Option<&str>,
+        wanted: Wanted,
+    ) -> Result<VolumeRow> {
         let project = caller.project()?.to_owned();
         self.check_zone(wanted.availability_zone.as_deref())?;
         let sources = [wanted.image.is_some(), wanted.snapshot.is_some(), wanted.volume.is_some()];
@@ -133,9 +138,7 @@ impl Volumes {
         if let Some(id) = wanted.volume {
             let volume = caller.lock_volume(tx, id).await?;
             if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse) {
-                return Err(invalid_volume(
-                    "Originating volume status must be one of 'available, in-use' values",
-                ));
+                return Err(invalid_volume("Originating volume status must be one of 'available, in-use' values"));
             }
             let source = disk(&volume, &format!("clone-{new}"), volume.size_gib, true)?;
             let size = volume.size_gib;
@@ -162,7 +165,7 @@ impl Volumes {
         }
         let kind = match kind {
             Some(kind) => kind,
-            None => self.default_type(tx, caller).await?,
+            None => types::default_for(tx, caller.project_id.as_deref(), &self.config.default_volume_type).await?,
         };
         // Data that their owner takes for encrypted and that are not would be worse than no volume.
         match encryption::get(tx, kind.id).await? {
@@ -172,25 +175,6 @@ impl Volumes {
                 kind.name
             ))),
         }
-    }
-
-    /// The one that always exists is made where it does not yet.
-    async fn default_type(&self, tx: &mut Tx<Volume>, caller: &Caller) -> Result<VolumeType> {
-        let name = &self.config.default_volume_type;
-        if types::by_name(tx, &Visible::All, name).await?.is_none() {
-            let new = VolumeType {
-                id: Id::random(&*self.rng),
-                name: name.clone(),
-                description: Some("Default Volume Type".to_owned()),
-                is_public: true,
-                qos_specs_id: None,
-                extra_specs: types::Specs::new(),
-                created_at: self.clock.now(),
-                updated_at: None,
-            };
-            types::ensure(tx, &new).await?;
-        }
-        types::default_for(tx, caller.project_id.as_deref(), name).await
     }
 }
 
@@ -215,8 +199,20 @@ fn inherited(volume: VolumeRow, size_gib: u64, source: Source) -> Inherited {
 
 /// What the image service tells of an image that is no property of it, or changes.
 const NOT_COPIED: &[&str] = &[
-    "created_at", "updated_at", "tags", "file", "schema", "self", "protected", "os_hidden", "os_hash_algo",
-    "os_hash_value", "stores", "direct_url", "locations", "virtual_size",
+    "created_at",
+    "updated_at",
+    "tags",
+    "file",
+    "schema",
+    "self",
+    "protected",
+    "os_hidden",
+    "os_hash_algo",
+    "os_hash_value",
+    "stores",
+    "direct_url",
+    "locations",
+    "virtual_size",
 ];
 
 pub(super) fn of_image(image: &ImageView, size_gib: Option<u64>) -> Result<Inherited> {

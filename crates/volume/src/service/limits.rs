@@ -1,7 +1,5 @@
-//! From QoS specs to what keeps them: the keys for whoever attaches a volume (`front-end`), a pool's limits
-//! (`back-end`).
-
-use std::collections::BTreeMap;
+//! From the QoS specs of a type to the limits that pools keep (`back-end`). Those for whoever attaches a volume
+//! (`front-end`) go out as they are: see `connections`.
 
 use umbel_core::Result;
 use umbel_db::Tx;
@@ -10,7 +8,6 @@ use umbel_driver::Limits;
 use crate::Volumes;
 use crate::store::qos_specs::{self, Qos};
 use crate::store::types::VolumeType;
-use crate::model::VolumeRow;
 use crate::store::Volume;
 
 impl Volumes {
@@ -20,37 +17,12 @@ impl Volumes {
         let qos = qos_of(tx, volume_type).await?;
         Ok(qos.as_ref().map(back_end).unwrap_or_default())
     }
-
-    /// `qos_specs` of `connection_info`: what whoever attaches the volume has to keep.
-    pub(crate) async fn front_end_qos(
-        &self,
-        tx: &mut Tx<Volume>,
-        volume_type: Option<&VolumeType>,
-    ) -> Result<Option<BTreeMap<String, String>>> {
-        Ok(qos_of(tx, volume_type).await?.as_ref().and_then(front_end))
-    }
-
-    /// Has the volume's pool keep what its type says now.
-    pub(crate) async fn apply_limits(&self, volume: &VolumeRow, limits: &Limits) -> Result<()> {
-        let Some(backend) = &volume.backend else {
-            return Ok(());
-        };
-        self.backend(backend)?.pool.limit(&volume.disk, limits).await
-    }
 }
 
 async fn qos_of(tx: &mut Tx<Volume>, volume_type: Option<&VolumeType>) -> Result<Option<Qos>> {
     match volume_type.and_then(|one| one.qos_specs_id) {
         Some(id) => qos_specs::get(tx, id).await,
         None => Ok(None),
-    }
-}
-
-/// Keys that no front end knows go out as they are: the specs are between the operator and whoever attaches.
-fn front_end(qos: &Qos) -> Option<BTreeMap<String, String>> {
-    match qos.consumer.as_str() {
-        "front-end" | "both" if !qos.specs.is_empty() => Some(qos.specs.clone()),
-        _ => None,
     }
 }
 
@@ -134,13 +106,5 @@ mod tests {
             &[("total_bytes_sec", "10"), ("total_bytes_sec_max", "5")],
             Limits { bytes: Some(10), ..Limits::default() },
         );
-    }
-
-    #[test]
-    fn hosts_keep_what_is_for_the_front_end() {
-        let specs = [("read_iops_sec", "2000")];
-        assert_eq!(front_end(&qos("front-end", &specs)), Some(qos("both", &specs).specs));
-        assert_eq!(front_end(&qos("back-end", &specs)), None);
-        assert_eq!(front_end(&qos("front-end", &[])), None);
     }
 }

@@ -13,6 +13,9 @@ pub(crate) mod volumes;
 pub(crate) mod uploads;
 pub(crate) mod moves;
 pub(crate) mod reimage;
+pub(crate) mod types;
+pub(crate) mod qos_specs;
+pub(crate) mod manageable;
 mod work;
 
 pub(crate) use caller::Caller;

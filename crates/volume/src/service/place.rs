@@ -51,8 +51,11 @@ impl Volumes {
             }
         }
         let (_, chosen) = best.ok_or_else(|| {
-            Error::bad_request("No valid backend was found. No weighed backends available")
-                .because(format!("{} GiB of type {:?}", row.size_gib, kind.map(|kind| kind.name)))
+            Error::bad_request("No valid backend was found. No weighed backends available").because(format!(
+                "{} GiB of type {:?}",
+                row.size_gib,
+                kind.map(|kind| kind.name)
+            ))
         })?;
         let now = self.clock.now();
         tx!(self.db, "place a volume", |tx| {

@@ -177,7 +177,10 @@ impl Volumes {
                 return Err(invalid_volume(format!("Snapshot {to} is not a snapshot of volume {id}.")));
             }
             if row.status != VolumeStatus::Available {
-                return Err(super::conflict(format!("Volume {id} is {}, it must be available to be reverted.", row.status)));
+                return Err(super::conflict(format!(
+                    "Volume {id} is {}, it must be available to be reverted.",
+                    row.status
+                )));
             }
             if snapshot.status != SnapshotStatus::Available {
                 return Err(super::conflict(format!("Snapshot {to} is {}, it must be available.", snapshot.status)));

@@ -18,9 +18,7 @@ use umbel_db::testing::fresh;
 use umbel_db::{Db, Engine};
 use umbel_driver::{ByteStream, Mode, Pool, SimulatedPool, Simulation, WriteOptions};
 use umbel_http::{App, Body, Router, oneshot};
-use umbel_volume::{
-    Backend, Config, Connection, ImageAccess, ServerAccess, Volume, Volumes, VolumesParts, service,
-};
+use umbel_volume::{Backend, Config, Connection, ImageAccess, ServerAccess, Volume, Volumes, VolumesParts, service};
 use umbel_workflow::{Crash, RunnerConfig};
 
 /// Two backends, `fast` (the default) and `slow`, and an image service whose images are disks of a third pool.
@@ -75,8 +73,7 @@ impl Cloud {
 
     pub async fn with(engine: Engine, config: Config) -> Cloud {
         let world = Simulation::new(Mode::default());
-        let pools =
-            ["fast", "slow", "images"].map(|name| Arc::new(SimulatedPool::new(&world, name)) as Arc<dyn Pool>);
+        let pools = ["fast", "slow", "images"].map(|name| Arc::new(SimulatedPool::new(&world, name)) as Arc<dyn Pool>);
         Cloud::over(engine, config, world, pools).await
     }
 

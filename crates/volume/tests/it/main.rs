@@ -3,3 +3,8 @@
 
 mod cloud;
 mod volumes;
+mod attachments;
+mod moves;
+mod manageable;
+mod sources;
+mod store;

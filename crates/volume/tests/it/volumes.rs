@@ -211,7 +211,10 @@ async fn lists_are_filtered_sorted_and_paged() {
     let last = cloud.get(&token, next).await.expect(200);
     assert_eq!((ids(&last["volumes"]), last.get("volumes_links")), (vec![a.clone()], None));
     let summary = cloud.get(&token, "/volumes/summary").await.expect(200);
-    assert_eq!((&summary["volume-summary"]["total_count"], &summary["volume-summary"]["total_size"]), (&json!(3), &json!(6)));
+    assert_eq!(
+        (&summary["volume-summary"]["total_count"], &summary["volume-summary"]["total_size"]),
+        (&json!(3), &json!(6))
+    );
 }
 
 /// The same of each source, and of the deletion that follows.
