@@ -16,6 +16,7 @@
 #   UMBEL                     the program; without it, target/debug/umbel is built
 #   UMBEL_TEMPEST_CLOUD       directory of a cloud that runs already, instead of a new one
 #   UMBEL_TEMPEST_WORKERS     tests at a time, 2
+#   UMBEL_TEMPEST_SET         SECTION.OPTION=VALUE ... over what tests/tempest/prepare.py writes, to look at one test
 #   UMBEL_TEMPEST_KEEP        keeps the scratch directory (logs, tempest.conf) and says where it is
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -143,6 +144,8 @@ write_config() {
     echo 'stores = ["vms"]'
     # Imports are downloaded from this machine.
     printf '[image.options.web_download]\nallowed_hosts = ["127.0.0.1"]\nallowed_ports = []\n'
+    # Other than the order of names, so that a test can tell.
+    printf '[image.options.store_weights]\nvms = 100\n'
     printf '[volume]\npools = ["volumes", "vms"]\n'
     for pool in images vms volumes; do
         printf '[[pools]]\nname = "%s"\n' $pool
@@ -157,7 +160,7 @@ write_config() {
 await_line() {
     local pattern=$1 file=$2 pid=$3 round
     for round in $(seq 600); do
-        grep -q "$pattern" "$file" && return
+        grep -qs "$pattern" "$file" && return
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.1
     done

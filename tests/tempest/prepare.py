@@ -9,6 +9,7 @@ The feature flags say what the cloud has, never what makes a test pass. What is 
 import configparser
 import json
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -134,6 +135,8 @@ def image(conf, work):
         os.makedirs(os.path.join(work, "web"), exist_ok=True)
         with open(os.path.join(work, "web", "disk.raw"), "wb") as file:
             file.write(b"umbel" * 4096)
+        qcow2 = os.path.join(work, "web", "disk.qcow2")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", qcow2, "1M"], check=True)
     conf["image-feature-enabled"] = {
         "api_v2": True,
         "import_image": True,
@@ -142,6 +145,7 @@ def image(conf, work):
         "image_format_enforcement": True,
         "do_secure_hash": True,
         "http_store_enabled": False,
+        "store_weight_enabled": True,
     }
 
 
@@ -219,6 +223,10 @@ def main():
     sections["DEFAULT"] = {"log_file": os.path.join(work, "tempest.log"), "debug": True}
     sections["oslo_concurrency"] = {"lock_path": os.path.join(work, "locks")}
     conf.read_dict(sections)
+    for change in os.environ.get("UMBEL_TEMPEST_SET", "").split():
+        name, value = change.split("=", 1)
+        section, option = name.rsplit(".", 1)
+        conf.set(section, option, value)
     with open(os.path.join(work, "tempest.conf"), "w", encoding="utf-8") as file:
         conf.write(file)
 
