@@ -23,8 +23,8 @@ pub struct Config {
     pub max_volume_gib: u64,
     /// Seconds between two looks for unfinished deletions and hidden disks to purge.
     pub sweep_seconds: u64,
-    /// Name of the type of volumes that name none, in projects without a default of their own. It always exists: if
-    /// it is missing at the start, it is made.
+    /// Name of the type of volumes that name none, in projects without a default of their own. `__DEFAULT__`, which
+    /// always exists, where there is no such type.
     pub default_volume_type: String,
     /// Name of the type that `GET /v3/group_types/default` shows.
     pub default_group_type: String,

@@ -90,7 +90,7 @@ pub struct VolumeType<'a> {
     pub extra_specs: Specs,
     /// Only administrators see it, and not in the answer to a change.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub qos_specs_id: Option<Option<&'a str>>,
+    pub qos_specs_id: Option<Option<String>>,
     /// Not in the answer to a change.
     #[serde(rename = "os-volume-type-access:is_public", skip_serializing_if = "Option::is_none")]
     pub access_is_public: Option<bool>,

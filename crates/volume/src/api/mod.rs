@@ -14,6 +14,11 @@ mod encryption;
 mod qos_specs;
 mod quotas;
 mod lists;
+mod messages;
+mod services;
+mod pools;
+mod group_types;
+mod info;
 mod versions;
 pub(crate) mod view;
 mod volume_actions;
@@ -41,6 +46,11 @@ pub fn service(state: Arc<Volumes>) -> Service {
     let routes = qos_specs::mount(routes);
     let routes = quotas::mount(routes);
     let routes = manageable::mount(routes);
+    let routes = messages::mount(routes);
+    let routes = services::mount(routes);
+    let routes = pools::mount(routes);
+    let routes = group_types::mount(routes);
+    let routes = info::mount(routes);
     let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };
     Service::new("/volume", FaultStyle::Compute).versions(versions).project_below("/v3").routes(routes)
 }

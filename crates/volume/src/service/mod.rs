@@ -16,6 +16,8 @@ pub(crate) mod reimage;
 pub(crate) mod types;
 pub(crate) mod qos_specs;
 pub(crate) mod manageable;
+pub(crate) mod messages;
+pub(crate) mod services;
 mod work;
 
 pub(crate) use caller::Caller;
@@ -78,7 +80,15 @@ pub(crate) async fn tell_failure(
     error: &Error,
     request_id: &str,
 ) -> Result<()> {
-    let _ = (tx, state, request_id);
     tracing::warn!(volume = %row.id, cause = error.cause(), "a volume failed: {error}");
-    Ok(())
+    let (action, detail) = messages::about(row, error);
+    let new = messages::NewMessage {
+        project_id: &row.project_id,
+        resource: messages::Resource::Volume,
+        resource_id: row.id.to_string(),
+        action,
+        detail,
+        request_id,
+    };
+    state.record(tx, new).await
 }

@@ -66,6 +66,12 @@ impl Volumes {
         if let Err(error) = self.resume_deletions().await {
             tracing::warn!(cause = error.cause(), "looking for unfinished deletions: {error}");
         }
+        if let Err(error) = self.report_services().await {
+            tracing::warn!(cause = error.cause(), "reporting services: {error}");
+        }
+        if let Err(error) = self.reap_messages().await {
+            tracing::warn!(cause = error.cause(), "reaping messages: {error}");
+        }
         for backend in &self.backends {
             match backend.pool.purge().await {
                 Ok(names) if names.is_empty() => {}

@@ -125,6 +125,12 @@ pub async fn delete(tx: &mut Tx<Volume>, id: GroupTypeId) -> Result<()> {
     Ok(())
 }
 
+/// Whether a group is of this type.
+pub async fn in_use(tx: &mut Tx<Volume>, id: GroupTypeId) -> Result<bool> {
+    let sql = "SELECT id FROM volume_groups WHERE group_type_id = ? LIMIT 1";
+    Ok(tx.fetch_opt(sql, args![id]).await?.is_some())
+}
+
 /// Adds to the specs, and replaces those of the same name.
 pub async fn put_specs(
     tx: &mut Tx<Volume>,

@@ -68,3 +68,21 @@ pub async fn update(tx: &mut Tx<Volume>, after: &ServiceRow) -> Result<bool> {
         .await?;
     Ok(changed > 0)
 }
+
+/// How many things a backend has of each project, and their GiB.
+pub type Sums = std::collections::BTreeMap<String, (u64, u64)>;
+
+/// Of volumes and of snapshots. For operators: it tells of all projects.
+pub async fn load(tx: &mut Tx<Volume>, backend: &str) -> Result<(Sums, Sums)> {
+    let volumes = "SELECT project_id, COUNT(*) AS n, SUM_INT(size_gib) AS gib FROM volumes \
+                   WHERE backend = ? AND deleted = 0 GROUP BY project_id";
+    let snapshots = "SELECT s.project_id AS project_id, COUNT(*) AS n, SUM_INT(s.size_gib) AS gib FROM snapshots s \
+                     JOIN volumes v ON v.id = s.volume_id \
+                     WHERE v.backend = ? AND s.deleted = 0 GROUP BY s.project_id";
+    Ok((sums(tx, volumes, backend).await?, sums(tx, snapshots, backend).await?))
+}
+
+async fn sums(tx: &mut Tx<Volume>, sql: &str, backend: &str) -> Result<Sums> {
+    let rows = tx.fetch_all(sql, args![backend]).await?;
+    rows.iter().map(|row| Ok((row.text("project_id")?, (row.uint("n")?, row.uint("gib")?)))).collect()
+}

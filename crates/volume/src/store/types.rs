@@ -109,7 +109,8 @@ pub async fn lock(tx: &mut Tx<Volume>, id: VolumeTypeId) -> Result<VolumeType> {
     get(tx, &Visible::All, id).await?.ok_or_else(|| not_found(id))
 }
 
-/// The type of a project's volumes that name none: the project's own default, or else the one of this name.
+/// The type of a project's volumes that name none: the project's own default, or else the one of this name, or else
+/// [`DEFAULT_NAME`].
 pub async fn default_for(tx: &mut Tx<Volume>, project_id: Option<&str>, name: &str) -> Result<VolumeType> {
     if let Some(project) = project_id
         && let Some(id) = project_default(tx, project).await?
@@ -117,9 +118,12 @@ pub async fn default_for(tx: &mut Tx<Volume>, project_id: Option<&str>, name: &s
     {
         return Ok(found);
     }
-    by_name(tx, &Visible::All, name).await?.ok_or_else(|| {
-        Error::internal(format!("the default volume type {name} is missing"))
-    })
+    for name in [name, DEFAULT_NAME] {
+        if let Some(found) = by_name(tx, &Visible::All, name).await? {
+            return Ok(found);
+        }
+    }
+    Err(Error::internal("there is no default volume type"))
 }
 
 pub async fn list(tx: &mut Tx<Volume>, visible: &Visible) -> Result<Vec<VolumeType>> {
@@ -146,16 +150,6 @@ pub async fn insert(tx: &mut Tx<Volume>, new: &VolumeType) -> Result<()> {
     )
     .await?;
     put_specs(tx, new.id, &new.extra_specs).await
-}
-
-/// Makes a type where none of its name is, by whichever process comes first.
-pub async fn ensure(tx: &mut Tx<Volume>, new: &VolumeType) -> Result<()> {
-    tx.execute(
-        "INSERT IGNORE INTO volume_types (id, name, description, is_public, created_at) VALUES (?, ?, ?, ?, ?)",
-        args![new.id, &new.name, &new.description, new.is_public, new.created_at],
-    )
-    .await?;
-    Ok(())
 }
 
 /// All but the extra specs. 409 if the name is another's.

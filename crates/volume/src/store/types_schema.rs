@@ -1,7 +1,7 @@
 //! Tables of types, QoS specs, quotas, services, group types and messages.
 //!
 //! A name is unique among types, among QoS specs and among group types, deleted ones aside: what is deleted leaves no
-//! row here. Extra specs and the like are rows rather than a document, because a client changes them one by one.
+//! row here. The type `__DEFAULT__` comes with the tables, as upstream's migrations bring it. Extra specs and the like are rows rather than a document, because a client changes them one by one.
 
 pub(super) const TYPES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS volume_types (
@@ -96,4 +96,6 @@ pub(super) const TYPES: &[&str] = &[
         expires_at BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS messages_by_project ON messages (project_id, created_at, id)",
     "CREATE INDEX IF NOT EXISTS messages_by_expiry ON messages (expires_at)",
+    "INSERT IGNORE INTO volume_types (id, name, description, is_public, created_at)
+        VALUES ('a3d5b7c9-1e2f-4a6b-8c0d-5e7f9a1b3c5d', '__DEFAULT__', 'Default Volume Type', 1, 0)",
 ];
