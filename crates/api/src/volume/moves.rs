@@ -27,6 +27,16 @@ pub struct Detach {
     pub attachment_id: Option<String>,
 }
 
+/// `os-force_detach`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceDetach {
+    #[serde(default)]
+    pub attachment_id: Option<String>,
+    #[serde(default)]
+    pub connector: Option<Value>,
+}
+
 /// `os-initialize_connection` and `os-terminate_connection`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -71,3 +71,10 @@ pub(super) async fn terminate_connection(action: Action<VolumeId>) -> Result<Rep
     action.state.terminate_connection(&action.req.ctx, action.id).await?;
     Ok(Reply::empty(202))
 }
+
+pub(super) async fn force_detach(action: Action<VolumeId>) -> Result<Reply> {
+    let asked: wire::ForceDetach = action.arguments()?;
+    let attachment = asked.attachment_id.as_deref().map(|id| uuid("attachment_id", id)).transpose()?;
+    action.state.force_detach(&action.req.ctx, action.id, attachment).await?;
+    Ok(Reply::empty(202))
+}

@@ -78,7 +78,9 @@ pub(super) async fn migrate(action: Action<VolumeId>) -> Result<Reply> {
         (None, Some(cluster)) if !cluster.is_empty() && action.req.version.at_least(3, 16) => {
             return Err(Error::bad_request(format!("Invalid host: No available service named '{cluster}'")));
         }
-        _ => return Err(Error::bad_request("Invalid input received: One and only one of cluster and host must be set.")),
+        _ => {
+            return Err(Error::bad_request("Invalid input received: One and only one of cluster and host must be set."));
+        }
     };
     action.state.migrate_volume(&action.req.ctx, action.id, &host, lock).await?;
     Ok(Reply::empty(202))

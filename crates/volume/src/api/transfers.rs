@@ -104,7 +104,9 @@ async fn accept(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let key = match accept.auth_key {
         Value::String(key) => key,
         Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-        other => return Err(Error::bad_request(format!("Invalid input for field/attribute auth_key. Value: {other}."))),
+        other => {
+            return Err(Error::bad_request(format!("Invalid input for field/attribute auth_key. Value: {other}.")));
+        }
     };
     let row = state.accept_volume(&req.ctx, id, &key).await?;
     Ok(Reply::versioned(202, req.version, wire::OneTransfer { transfer: view(&req, &row, false) }))

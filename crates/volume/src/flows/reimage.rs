@@ -277,7 +277,10 @@ mod tests {
         check(&[], &[(0..100, false)]);
         check(&[data(0, 100)], &[(0..100, true)]);
         check(&[data(10, 20)], &[(0..10, false), (10..30, true), (30..100, false)]);
-        check(&[data(10, 20), Extent { zero: true, ..data(30, 70) }], &[(0..10, false), (10..30, true), (30..100, false)]);
+        check(
+            &[data(10, 20), Extent { zero: true, ..data(30, 70) }],
+            &[(0..10, false), (10..30, true), (30..100, false)],
+        );
         check(&[data(90, 20)], &[(0..90, false), (90..100, true)]);
     }
 }

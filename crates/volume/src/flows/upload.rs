@@ -130,11 +130,7 @@ impl Flow for UploadFlow {
 
 impl Volumes {
     /// Ends what gave the volume this status: it is again what its attachments make it. None if it was deleted.
-    pub(super) async fn rest_after(
-        &self,
-        id: VolumeId,
-        busy: VolumeStatus,
-    ) -> Result<Option<crate::model::VolumeRow>> {
+    pub(super) async fn rest_after(&self, id: VolumeId, busy: VolumeStatus) -> Result<Option<crate::model::VolumeRow>> {
         let now = self.clock.now();
         let ended = tx!(self.db, "end an operation", |tx| {
             let row = held(tx, id).await?;

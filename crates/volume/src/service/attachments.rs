@@ -13,10 +13,10 @@ use umbel_db::{Tx, read, tx};
 
 use super::connections::Way;
 use super::{Caller, invalid_volume};
+use crate::Volumes;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::attachments::{self, AttachStatus, AttachmentFilter, AttachmentId, AttachmentRow};
 use crate::store::{Volume, volumes};
-use crate::Volumes;
 
 /// What a caller wants to attach where.
 pub(crate) struct Wanted {
@@ -214,7 +214,9 @@ fn reserved_status(volume: &VolumeRow, others: &[AttachmentRow], instance: Optio
         )));
     }
     if is_migrating(volume) && status == VolumeStatus::Available {
-        return Err(invalid_volume(format!("Volume {id} is migrating to another pool and cannot be reserved until then.")));
+        return Err(invalid_volume(format!(
+            "Volume {id} is migrating to another pool and cannot be reserved until then."
+        )));
     }
     let free = match volume.multiattach {
         true => &[VolumeStatus::Available, VolumeStatus::InUse][..],

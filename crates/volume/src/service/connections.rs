@@ -1,15 +1,19 @@
 //! The way to a volume, and the actions that hosts took before there were attachments.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use umbel_core::{Ctx, Error, Id, Result};
 use umbel_db::{Tx, read, tx};
 
 use super::attachments::{is_migrating, mode_of, settle};
+use super::place::type_of;
 use super::{Caller, invalid_volume};
+use crate::Volumes;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::attachments::{self, AttachStatus, AttachmentId, AttachmentRow};
-use crate::store::{Volume, qos_specs, types, volumes};
-use crate::Volumes;
+use crate::store::types::VolumeType;
+use crate::store::{Volume, qos_specs, volumes};
 
 /// How a host reaches a volume.
 pub(crate) struct Way {
@@ -30,19 +34,21 @@ impl Volumes {
     /// `umbel_pool` and `umbel_disk` are for our own hosts, which know pools by name; the rest is what upstream's tell.
     pub(crate) async fn way(&self, tx: &mut Tx<Volume>, volume: &VolumeRow, mode: Option<&str>) -> Result<Way> {
         let name = volume.backend.as_deref();
-        let backend = self.backend(name.ok_or_else(|| invalid_volume(format!("Volume {} has no data yet.", volume.id)))?)?;
+        let backend =
+            self.backend(name.ok_or_else(|| invalid_volume(format!("Volume {} has no data yet.", volume.id)))?)?;
         let mode = match mode {
             Some(mode) => mode,
             None if volume.read_only => "ro",
             None => "rw",
         };
+        let kind = type_of(tx, volume).await?;
         let mut data = json!({
             "volume_id": volume.id,
             "access_mode": mode,
             "discard": true,
             "encrypted": volume.encrypted,
             "cacheable": false,
-            "qos_specs": front_end_specs(tx, volume).await?,
+            "qos_specs": front_end_specs(tx, kind.as_ref()).await?,
             "umbel_pool": backend.name,
             "umbel_disk": volume.disk,
         });
@@ -103,12 +109,7 @@ impl Volumes {
     }
 
     /// `os-detach`. Without an attachment's id it is the only one; without any, the volume is free afterwards.
-    pub(crate) async fn detach_volume(
-        &self,
-        ctx: &Ctx,
-        id: VolumeId,
-        attachment: Option<AttachmentId>,
-    ) -> Result<()> {
+    pub(crate) async fn detach_volume(&self, ctx: &Ctx, id: VolumeId, attachment: Option<AttachmentId>) -> Result<()> {
         let caller = Caller::of(ctx)?;
         let now = self.clock.now();
         let (volume, rows) = self.with_attachments(&caller, id).await?;
@@ -216,6 +217,13 @@ impl Volumes {
         self.unreserve_volume(ctx, id).await
     }
 
+    /// `os-force_detach`, for administrators: an attachment that nobody uses goes, whatever the volume's status.
+    pub(crate) async fn force_detach(&self, ctx: &Ctx, id: VolumeId, attachment: Option<AttachmentId>) -> Result<()> {
+        Caller::of(ctx)?.must_be_admin("volume_extension:volume_admin_actions:force_detach")?;
+        self.terminate_connection(ctx, id).await?;
+        self.detach_volume(ctx, id, attachment).await
+    }
+
     async fn with_attachments(&self, caller: &Caller, id: VolumeId) -> Result<(VolumeRow, Vec<AttachmentRow>)> {
         read!(self.db, "read volume", |tx| {
             let volume = caller.volume(tx, id).await?;
@@ -227,7 +235,9 @@ impl Volumes {
 fn check_old_attach(volume: &VolumeRow) -> Result<()> {
     match volume.status {
         VolumeStatus::Maintenance => Err(invalid_volume("The volume cannot be attached in maintenance mode.")),
-        VolumeStatus::Available if is_migrating(volume) => Err(invalid_volume("The volume is migrating to another pool.")),
+        VolumeStatus::Available if is_migrating(volume) => {
+            Err(invalid_volume("The volume is migrating to another pool."))
+        }
         VolumeStatus::Available | VolumeStatus::Attaching | VolumeStatus::Reserved => Ok(()),
         VolumeStatus::InUse if volume.multiattach => Ok(()),
         VolumeStatus::InUse => {
@@ -243,21 +253,20 @@ fn one_of(rows: &[AttachmentRow], id: Option<AttachmentId>) -> Result<Option<&At
         (Some(id), _) => Ok(rows.iter().find(|row| row.id == id)),
         (None, []) => Ok(None),
         (None, [row]) => Ok(Some(row)),
-        (None, _) => Err(invalid_volume("Detach volume failed: More than one attachment, but no attachment_id provided.")),
+        (None, _) => {
+            Err(invalid_volume("Detach volume failed: More than one attachment, but no attachment_id provided."))
+        }
     }
 }
 
 /// What the hypervisor is to limit, by the volume's type.
-async fn front_end_specs(tx: &mut Tx<Volume>, volume: &VolumeRow) -> Result<Option<Value>> {
-    let Some(id) = volume.volume_type_id.as_deref().and_then(|id| id.parse().ok()) else {
+pub(crate) async fn front_end_specs(
+    tx: &mut Tx<Volume>,
+    kind: Option<&VolumeType>,
+) -> Result<Option<BTreeMap<String, String>>> {
+    let Some(id) = kind.and_then(|kind| kind.qos_specs_id) else {
         return Ok(None);
     };
-    let Some(found) = types::get(tx, &umbel_auth::Visible::All, id).await? else {
-        return Ok(None);
-    };
-    let Some(qos) = found.qos_specs_id else {
-        return Ok(None);
-    };
-    let qos = qos_specs::get(tx, qos).await?;
-    Ok(qos.filter(|qos| matches!(qos.consumer.as_str(), "front-end" | "both")).map(|qos| json!(qos.specs)))
+    let qos = qos_specs::get(tx, id).await?;
+    Ok(qos.filter(|qos| matches!(qos.consumer.as_str(), "front-end" | "both")).map(|qos| qos.specs))
 }

@@ -4,13 +4,14 @@ use umbel_core::{Ctx, Error, Kind, Result};
 use umbel_db::{Tx, read, tx};
 
 use super::attachments::is_migrating;
+use super::connections::front_end_specs;
 use super::place::type_of;
 use super::{Caller, capabilities, invalid_volume};
 use crate::flows::relocate::{Move, MoveFlow, MoveStep, NewType};
 use crate::flows::start::start;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::types::{self, VolumeType};
-use crate::store::{Volume, encryption, qos_specs, quotas, snapshots, volumes};
+use crate::store::{Volume, encryption, quotas, snapshots, volumes};
 use crate::{Backend, Volumes};
 
 const NOT_FOR_RETYPE: &str = "Retype needs volume to be in available or in-use state, not be part of an active \
@@ -42,11 +43,7 @@ impl Volumes {
             self.check_retype(tx, &volume, &kind).await?;
             let new = NewType { id: kind.id.to_string(), multiattach: kind.has("multiattach") };
             let Some(to) = to else {
-                let after = VolumeRow {
-                    volume_type_id: Some(new.id),
-                    multiattach: new.multiattach,
-                    ..volume.clone()
-                };
+                let after = VolumeRow { volume_type_id: Some(new.id), multiattach: new.multiattach, ..volume.clone() };
                 return volumes::update(tx, &volume, &after, now).await;
             };
             check_move(tx, &volume).await?;
@@ -62,21 +59,18 @@ impl Volumes {
         })?;
         match to {
             Some(_) => self.nudge(),
-            None => self.limit_retyped(&retyped, from).await?,
+            None => self.limit_retyped(&retyped).await?,
         }
         Ok(())
     }
 
     /// Limits of the old type go where the new one has none.
-    async fn limit_retyped(&self, volume: &VolumeRow, backend: &Backend) -> Result<()> {
+    async fn limit_retyped(&self, volume: &VolumeRow) -> Result<()> {
         let limits = read!(self.db, "find a volume's limits", |tx| {
             let kind = type_of(tx, volume).await?;
             self.limits_of(tx, kind.as_ref()).await
         })?;
-        match backend.pool.limit(&volume.disk, &limits).await {
-            Err(error) if error.is(Kind::NotImplemented) => Ok(()),
-            other => other,
-        }
+        self.backend_of(volume)?.pool.limit(&volume.disk, &limits).await
     }
 
     /// Moves the volume to another pool. With `lock` nobody uses it meanwhile; without, who attaches it ends the move.
@@ -195,8 +189,8 @@ impl Volumes {
         }
         if volume.status == VolumeStatus::InUse {
             let old = type_of(tx, volume).await?;
-            let old = front_end(tx, old.as_ref()).await?;
-            if old != front_end(tx, Some(kind)).await? {
+            let old = front_end_specs(tx, old.as_ref()).await?;
+            if old != front_end_specs(tx, Some(kind)).await? {
                 return Err(invalid_volume(NOT_FOR_RETYPE));
             }
         }
@@ -221,15 +215,6 @@ impl Volumes {
         }
         Ok(())
     }
-}
-
-/// What a host would limit.
-async fn front_end(tx: &mut Tx<Volume>, kind: Option<&VolumeType>) -> Result<Option<qos_specs::QosId>> {
-    let Some(id) = kind.and_then(|kind| kind.qos_specs_id) else {
-        return Ok(None);
-    };
-    let qos = qos_specs::get(tx, id).await?;
-    Ok(qos.filter(|qos| qos.consumer != "back-end").map(|qos| qos.id))
 }
 
 /// Whether the volume's bytes can go elsewhere: 400 with the reason if not.

@@ -20,9 +20,7 @@ impl Volumes {
         tx!(self.db, "reimage volume", |tx| {
             let volume = caller.lock_volume(tx, id).await?;
             if attachments::of_volume(tx, id).await?.len() > 1 {
-                return Err(Error::conflict(
-                    "Cannot re-image a volume which is attached to more than one server.",
-                ));
+                return Err(Error::conflict("Cannot re-image a volume which is attached to more than one server."));
             }
             let usable = match volume.status {
                 VolumeStatus::Available | VolumeStatus::Error => !super::attachments::is_migrating(&volume),

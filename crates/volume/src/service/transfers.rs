@@ -87,11 +87,8 @@ impl Volumes {
             }
             for snapshot in &kept {
                 check_snapshot(snapshot)?;
-                let after = SnapshotRow {
-                    project_id: project.to_owned(),
-                    user_id: caller.user_id.clone(),
-                    ..snapshot.clone()
-                };
+                let after =
+                    SnapshotRow { project_id: project.to_owned(), user_id: caller.user_id.clone(), ..snapshot.clone() };
                 snapshots::update(tx, snapshot, &after, now).await?;
             }
             let after = VolumeRow {
