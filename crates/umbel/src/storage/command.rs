@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde::de::DeserializeOwned;
-use umbel_api::storage::{Audit, Mend, Tree, Which};
+use umbel_api::storage::{Audit, Finding, Mend, Tree, Which};
 use umbel_client::{Body, Cloud, HttpTransport, Transport, collect, find_cloud, find_cloud_in};
 use umbel_core::{Error, Kind, Result};
 
@@ -41,6 +41,9 @@ enum What {
         /// Do not ask.
         #[arg(long, requires = "fix")]
         yes: bool,
+        /// Mend this disk alone, as POOL/DISK; may be given more than once.
+        #[arg(long, requires = "fix", value_name = "POOL/DISK")]
+        only: Vec<String>,
     },
     /// Draws who descends from whom: parents, snapshots, clones, and the room they take.
     Tree {
@@ -63,7 +66,10 @@ pub async fn run(args: StorageArgs) -> Result<()> {
     let cloud = Cloud::connect(&config, transport.clone()).await?;
     let operator = Operator { root: root(&cloud)?, cloud, transport };
     match args.what {
-        What::Audit { fix, yes } => audit(&operator, fix, yes, args.json).await,
+        What::Audit { fix, yes, only } => {
+            let wanted = fix.then_some(Wanted { yes, only });
+            audit(&operator, wanted, args.json).await
+        }
         What::Tree { what, kind } => {
             let path = format!("/v1/tree/{}/{}", segment(&kind), segment(&what));
             let tree: Tree = operator.ask(Method::GET, &path, Body::Empty).await?;
@@ -75,18 +81,35 @@ pub async fn run(args: StorageArgs) -> Result<()> {
     }
 }
 
-async fn audit(operator: &Operator, fix: bool, yes: bool, json: bool) -> Result<()> {
+/// What is to be mended.
+struct Wanted {
+    yes: bool,
+    /// All if there is none.
+    only: Vec<String>,
+}
+
+impl Wanted {
+    fn has(&self, found: &Finding) -> bool {
+        let name = format!("{}/{}", found.pool, found.name);
+        found.fix.is_some() && (self.only.is_empty() || self.only.contains(&name))
+    }
+}
+
+async fn audit(operator: &Operator, wanted: Option<Wanted>, json: bool) -> Result<()> {
     let mut audit: Audit = operator.ask(Method::GET, "/v1/audit", Body::Empty).await?;
-    let can: Vec<String> =
-        audit.findings.iter().filter(|found| found.fix.is_some()).map(|found| found.id.clone()).collect();
-    if fix && !can.is_empty() {
+    let wanted = wanted.map(|wanted| {
+        let ids: Vec<String> =
+            audit.findings.iter().filter(|found| wanted.has(found)).map(|found| found.id.clone()).collect();
+        (wanted.yes, ids)
+    });
+    if let Some((yes, ids)) = wanted.filter(|(_, ids)| !ids.is_empty()) {
         if !json {
             tell(&audit)?;
         }
-        if !yes && !confirmed(can.len())? {
+        if !yes && !confirmed(ids.len())? {
             return Err(Error::conflict("Nothing was changed."));
         }
-        let body = serde_json::to_vec(&Mend { fix: Which::Some(can) }).map_err(Error::internal)?;
+        let body = serde_json::to_vec(&Mend { fix: Which::Some(ids) }).map_err(Error::internal)?;
         audit = operator.ask(Method::POST, "/v1/audit", Body::Bytes(body.into())).await?;
     }
     match json {

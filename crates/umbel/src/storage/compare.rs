@@ -145,8 +145,13 @@ fn orphan(pool: &str, disk: &str, snapshots: usize) -> Finding {
         1 => " It has a snapshot.".to_owned(),
         more => format!(" It has {more} snapshots."),
     };
+    // An unmanaged volume's row is gone and its disk is somebody's: only people can tell.
+    let who = match noun {
+        "volume" => " It is left over, was unmanaged, or is another cloud's.",
+        _ => "",
+    };
     let fix = "removes it, with its snapshots; clones live on";
-    finding(FindingKind::Orphan, pool, disk, format!("No {noun} has this disk.{with}"), Some(fix))
+    finding(FindingKind::Orphan, pool, disk, format!("No {noun} has this disk.{who}{with}"), Some(fix))
 }
 
 fn lost(pool: &str, name: &str, row: &KnownDisk) -> Finding {

@@ -26,8 +26,12 @@ impl Noun {
 /// Whose a disk of this name would be; `None` for a foreign one.
 ///
 /// `<uuid>`, `<uuid>.raw` and `staging-<uuid>` are images', `<uuid>_disk` and `<uuid>_disk.<what>` servers',
-/// `volume-<uuid>` and the chain of backups `volume-<uuid>.backup.<uuid>` volumes'.
+/// `volume-<uuid>`, the chain of backups `volume-<uuid>.backup.<uuid>`, and for as long as a volume gets another image
+/// `reimage-<uuid>` and `replaced-<uuid>` volumes'.
 pub fn noun_of(disk: &str) -> Option<Noun> {
+    if let Some(rest) = ["reimage-", "replaced-"].iter().find_map(|prefix| disk.strip_prefix(prefix)) {
+        return split_uuid(rest)?.1.is_empty().then_some(Noun::Volume);
+    }
     if let Some(rest) = disk.strip_prefix("volume-") {
         let (volume, rest) = split_uuid(rest)?;
         return (!volume.is_nil() && is_volume_rest(rest)).then_some(Noun::Volume);
@@ -47,9 +51,13 @@ fn is_volume_rest(rest: &str) -> bool {
     rest.is_empty() || rest.strip_prefix(".backup.").and_then(split_uuid).is_some_and(|(_, rest)| rest.is_empty())
 }
 
-/// Whether a snapshot of this name is of our making: `snap` of images, `snapshot-<uuid>` of volumes, `backup.<uuid>`.
+/// What stands before the id in the names of snapshots: users' own, those of backups, and those that flows make for a
+/// while, of a volume's clone, its upload, its move to another pool, and of a server's image.
+const SNAPSHOTS: [&str; 6] = ["snapshot-", "backup.", "clone-", "upload-", "migrate-", "image-"];
+
+/// Whether a snapshot of this name is of our making: `snap` of images, or one of [`SNAPSHOTS`] with an id.
 pub fn is_our_snapshot(snapshot: &str) -> bool {
-    let after = ["snapshot-", "backup."].iter().find_map(|prefix| snapshot.strip_prefix(prefix));
+    let after = SNAPSHOTS.iter().find_map(|prefix| snapshot.strip_prefix(prefix));
     snapshot == "snap" || after.and_then(split_uuid).is_some_and(|(_, rest)| rest.is_empty())
 }
 
@@ -102,6 +110,8 @@ mod tests {
         check("#_disk.config", Some(Noun::Server));
         check("volume-#", Some(Noun::Volume));
         check("volume-#.backup.#", Some(Noun::Volume));
+        check("reimage-#", Some(Noun::Volume));
+        check("replaced-#", Some(Noun::Volume));
         check("volume-#.deleted", None);
         check("volume-#.backup.base", None);
         check("#_other", None);
@@ -113,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_ours_by_its_name_too() {
-        for ours in ["snap", &format!("snapshot-{ID}"), &format!("backup.{ID}")] {
+        for ours in ["snap", &format!("snapshot-{ID}"), &format!("backup.{ID}"), &format!("image-{ID}")] {
             assert!(is_our_snapshot(ours), "{ours}");
         }
         for other in ["before-upgrade", "snapshot-1", &format!("backup.{ID}.snap.1"), ID] {
