@@ -106,13 +106,18 @@ impl ServerImage {
     /// Waits for the request to have named the image. One that was refused has taken its task back.
     async fn named(&self, state: &State, run: &Run) -> Result<Next<ImageStep>> {
         let found = self.0.images.state(&state.image_id).await;
-        if !self.has_task(state, run).await? {
-            return Err(Error::conflict("The server is to have no image any more."));
+        let unnamed = matches!(&found, Err(error) if error.is(Kind::NotFound));
+        let naming = unnamed && self.0.clock.now() < run.created_at.plus(NAMING);
+        let server = self.read(state).await?;
+        let ours = |server: &Server| imaged(server, &run.request_id, self.0.clock.now()).is_some();
+        match &server {
+            // A request that goes on although its server went would leave an image that nobody makes.
+            None if naming => return Ok(Next::Wait(PAUSE)),
+            Some(server) if ours(server) => {}
+            _ => return Err(Error::conflict("The server is to have no image any more.")),
         }
         match found {
-            Err(error) if error.is(Kind::NotFound) && self.0.clock.now() < run.created_at.plus(NAMING) => {
-                Ok(Next::Wait(PAUSE))
-            }
+            Err(_) if naming => Ok(Next::Wait(PAUSE)),
             Err(error) if error.is(Kind::NotFound) => {
                 Err(Error::new(Kind::Internal, "The request that named the image did not end.")
                     .because(error.for_log()))
@@ -239,11 +244,6 @@ impl ServerImage {
         let id = state.server_id;
         let server = read!(self.0.cell.db, "read server", |tx| one(tx, id).await)?;
         Ok(server.filter(|server| !unwanted(server)))
-    }
-
-    async fn has_task(&self, state: &State, run: &Run) -> Result<bool> {
-        let server = self.read(state).await?;
-        Ok(server.is_some_and(|server| imaged(&server, &run.request_id, self.0.clock.now()).is_some()))
     }
 
     /// The task as the owner sees it, where it is still this one.
