@@ -47,8 +47,9 @@ async fn a_volume_goes_to_a_server_and_comes_back_on_all_engines() {
         assert_eq!((&shown["status"], &shown["attachments"][0]["server_id"]), (&json!("in-use"), &json!(SERVER)));
         // Another host of the same server: what is complete stays so.
         assert_eq!(connect(&cloud, &id, "h2").await["status"], "attached");
-        let listed = cloud.get(&cloud.service(), &format!("/attachments/detail?all_tenants=1&instance_id={SERVER}"));
-        assert_eq!(listed.await.expect(200)["attachments"].as_array().unwrap().len(), 1);
+        let path = format!("/attachments/detail?all_tenants=1&instance_id={SERVER}");
+        let listed = cloud.get(&cloud.service(), &path).await.expect(200);
+        assert_eq!(listed["attachments"].as_array().unwrap().len(), 1);
         let none = cloud.get(&cloud.member("q"), "/attachments").await.expect(200);
         assert_eq!(none["attachments"], json!([]));
         let path = format!("/attachments/{id}");
