@@ -119,7 +119,7 @@ impl Layout {
     fn level1_cluster(&self, number: u64) -> Bytes {
         entries(number, |entry| {
             let table = self.tables.binary_search(&entry).ok()?;
-            Some((self.first_table() + table as u64) * CLUSTER | COPIED)
+            Some(((self.first_table() + table as u64) * CLUSTER) | COPIED)
         })
     }
 
@@ -133,7 +133,7 @@ impl Layout {
                 cursor.next();
             }
             let run = cursor.peek().filter(|run| run.start <= entry)?;
-            Some((before + entry - run.start) * CLUSTER | COPIED)
+            Some(((before + entry - run.start) * CLUSTER) | COPIED)
         })
     }
 
@@ -251,10 +251,10 @@ mod tests {
         };
         let first = layout.first_data();
         assert_eq!(entry(0, 0), 0);
-        assert_eq!(entry(0, 1), first * CLUSTER | COPIED);
+        assert_eq!(entry(0, 1), (first * CLUSTER) | COPIED);
         assert_eq!(entry(2, 0), 0);
-        assert_eq!(entry(2, 1), (first + 1) * CLUSTER | COPIED);
-        assert_eq!(entry(2, 2), (first + 2) * CLUSTER | COPIED);
+        assert_eq!(entry(2, 1), ((first + 1) * CLUSTER) | COPIED);
+        assert_eq!(entry(2, 2), ((first + 2) * CLUSTER) | COPIED);
         assert_eq!(entry(2, 3), 0);
     }
 }
