@@ -4,11 +4,13 @@ Status is pass, fail or skip. The reason of a failure is the last line of its tr
 said. A class whose set-up fails runs none of its tests: it appears under the name `setUpClass (class)`.
 """
 
+import re
 import sys
 
 import subunit
 import testtools
 
+RAISED = re.compile(r"[a-z_]+(\.\w+)*\.[A-Z]\w+(:|$)")
 STATUSES = {"success": "pass", "xfail": "pass", "skip": "skip"}
 
 
@@ -28,8 +30,12 @@ def reason(test):
         # Tempest adds what a clean-up raised behind the failure itself.
         said = traces[0] if traces else ""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    # Messages of the HTTP client stand on the line after `Details:`.
-    return " ".join(lines[-2:] if lines and lines[-1].startswith("Details:") else lines[-1:])[:400]
+    # The exception's own line, and the HTTP client's message where one stands below it; what it prints of the reply's
+    # body in lines of its own is left out.
+    raised = [number for number, line in enumerate(lines) if RAISED.match(line)]
+    start = raised[-1] if raised else len(lines) - 1
+    wanted = lines[start : start + 1] + [line for line in lines[start + 1 : start + 2] if line.startswith("Details:")]
+    return " ".join(wanted)[:400]
 
 
 def main():
