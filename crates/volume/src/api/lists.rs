@@ -107,10 +107,7 @@ pub(super) fn name(text: String) -> Result<String> {
 }
 
 /// Keys of letters, digits and `-_:.`, with `spaces` also blanks and slashes; values of at most 255 characters.
-pub(super) fn specs<'a>(
-    items: impl IntoIterator<Item = (&'a String, Option<&'a String>)>,
-    spaces: bool,
-) -> Result<()> {
+pub(super) fn specs<'a>(items: impl IntoIterator<Item = (&'a String, Option<&'a String>)>, spaces: bool) -> Result<()> {
     for (name, value) in items {
         let good = |c: char| c.is_ascii_alphanumeric() || "-_:.".contains(c) || (spaces && " /".contains(c));
         if name.is_empty() || name.len() > 255 || !name.chars().all(good) {

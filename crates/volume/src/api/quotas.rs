@@ -52,8 +52,7 @@ async fn show(state: Arc<Volumes>, req: Req) -> Result<Reply> {
         let in_use = used.get(&name).copied().unwrap_or(0);
         (name, wire::Detail { limit, in_use, reserved: 0 })
     };
-    let limits: BTreeMap<String, wire::Detail> =
-        limits.into_iter().map(|(name, limit)| detail(name, limit)).collect();
+    let limits: BTreeMap<String, wire::Detail> = limits.into_iter().map(|(name, limit)| detail(name, limit)).collect();
     Ok(Reply::json(200, &wire::QuotaSetBody { quota_set: wire::QuotaSet { id, limits } }))
 }
 
@@ -91,7 +90,9 @@ fn asked(body: &BTreeMap<String, Value>, known: &Limits, what: &str) -> Result<L
 async fn update(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let mut body = req.json::<wire::UpdateRequest>().await?.quota_set;
     if body.is_empty() {
-        return Err(Error::bad_request("Invalid input for field/attribute quota_set. It does not have enough properties."));
+        return Err(Error::bad_request(
+            "Invalid input for field/attribute quota_set. It does not have enough properties.",
+        ));
     }
     // Some clients send back what they read.
     body.retain(|name, _| !["tenant_id", "id"].contains(&name.as_str()));

@@ -187,8 +187,11 @@ async fn get_log(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let body: wire::LogRequest = req.json().await?;
     let prefix = body.prefix.clone().unwrap_or_default();
     let level = tracing::level_filters::LevelFilter::current().to_string().to_uppercase();
-    let levels: BTreeMap<String, String> =
-        ["umbel"].iter().filter(|name| name.starts_with(&prefix)).map(|name| ((*name).to_owned(), level.clone())).collect();
+    let levels: BTreeMap<String, String> = ["umbel"]
+        .iter()
+        .filter(|name| name.starts_with(&prefix))
+        .map(|name| ((*name).to_owned(), level.clone()))
+        .collect();
     let one = |(host, binary)| wire::LogLevel { host, binary, levels: levels.clone() };
     let log_levels = logged(&state, &body).await?.into_iter().map(one).collect();
     Ok(Reply::json(200, &wire::LogLevels { log_levels }))
@@ -233,9 +236,7 @@ async fn host(state: Arc<Volumes>, req: Req) -> Result<Reply> {
             total_snapshot_gb: snapshots.1.to_string(),
         },
     };
-    let total = |of: &Sums| {
-        of.values().fold((0, 0), |(count, gib), (more, larger)| (count + more, gib + larger))
-    };
+    let total = |of: &Sums| of.values().fold((0, 0), |(count, gib), (more, larger)| (count + more, gib + larger));
     let mut lines = vec![line("(total)", total(&of_volumes), total(&of_snapshots))];
     for (project, sums) in &of_volumes {
         lines.push(line(project, *sums, of_snapshots.get(project).copied().unwrap_or_default()));

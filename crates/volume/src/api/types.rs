@@ -131,9 +131,7 @@ async fn update(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
         is_public: asked.is_public.as_ref().map(|value| flag("is_public", value)).transpose()?,
     };
     if change.name.is_none() && change.description.is_none() && change.is_public.is_none() {
-        return Err(Error::bad_request(
-            "Specify volume type name, description, is_public or a combination thereof.",
-        ));
+        return Err(Error::bad_request("Specify volume type name, description, is_public or a combination thereof."));
     }
     let found = state.update_type(id, &change).await?;
     let mut volume_type = view(&found, true, true);

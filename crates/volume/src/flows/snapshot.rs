@@ -10,6 +10,7 @@ use umbel_workflow::{Flow, Next, Run, Runner, Step};
 
 use crate::Volumes;
 use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeRow};
+use crate::service::messages::{self, NewMessage, Resource};
 use crate::store::{Volume, snapshots, volumes};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,14 +95,23 @@ impl Flow for SnapshotFlow {
         }
     }
 
-    async fn failed(&self, id: &mut SnapshotId, error: &Error, _: &Run) -> Result<()> {
+    async fn failed(&self, id: &mut SnapshotId, error: &Error, run: &Run) -> Result<()> {
         let service = &self.0;
         let now = service.clock.now();
         tracing::warn!(snapshot = %id, cause = error.cause(), "a snapshot failed: {error}");
         tx!(service.db, "fail a snapshot", |tx| {
             match snapshots::lock_any(tx, *id).await? {
                 Some(row) if !row.deleted => {
-                    snapshots::set_status(tx, &row, SnapshotStatus::Error, now).await.map(drop)
+                    snapshots::set_status(tx, &row, SnapshotStatus::Error, now).await?;
+                    let new = NewMessage {
+                        project_id: &row.project_id,
+                        resource: Resource::Snapshot,
+                        resource_id: row.id.to_string(),
+                        action: messages::SNAPSHOT_CREATE,
+                        detail: messages::SNAPSHOT_FAILED,
+                        request_id: &run.request_id,
+                    };
+                    service.record(tx, new).await
                 }
                 _ => Ok(()),
             }

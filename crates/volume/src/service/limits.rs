@@ -6,9 +6,9 @@ use umbel_db::Tx;
 use umbel_driver::Limits;
 
 use crate::Volumes;
+use crate::store::Volume;
 use crate::store::qos_specs::{self, Qos};
 use crate::store::types::VolumeType;
-use crate::store::Volume;
 
 impl Volumes {
     /// The limits that a volume's pool keeps, by the volume's type: none without a type, without QoS specs or where
@@ -41,7 +41,8 @@ fn back_end(qos: &Qos) -> Limits {
         (limit, burst)
     };
     let ((iops, iops_burst), (bytes, bytes_burst)) = (pair("total_iops_sec"), pair("total_bytes_sec"));
-    let ((read_iops, read_iops_burst), (read_bytes, read_bytes_burst)) = (pair("read_iops_sec"), pair("read_bytes_sec"));
+    let ((read_iops, read_iops_burst), (read_bytes, read_bytes_burst)) =
+        (pair("read_iops_sec"), pair("read_bytes_sec"));
     let ((write_iops, write_iops_burst), (write_bytes, write_bytes_burst)) =
         (pair("write_iops_sec"), pair("write_bytes_sec"));
     Limits {
@@ -86,8 +87,7 @@ mod tests {
             ("write_iops_sec", "many"),
             ("unknown", "1"),
         ];
-        let want =
-            Limits { iops: Some(100), iops_burst: Some(200), read_bytes: Some(1024), ..Limits::default() };
+        let want = Limits { iops: Some(100), iops_burst: Some(200), read_bytes: Some(1024), ..Limits::default() };
         assert_eq!(back_end(&qos("back-end", &specs)), want);
         assert_eq!(back_end(&qos("both", &specs)), want);
         assert_eq!(back_end(&qos("front-end", &specs)), Limits::default());

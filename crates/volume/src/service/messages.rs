@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use umbel_core::{Error, Id, Kind, Result};
+use umbel_core::{Id, Result};
 use umbel_db::{Tx, tx};
 
 use crate::Volumes;
-use crate::model::{VolumeRow, VolumeStatus};
 use crate::store::Volume;
 use crate::store::messages::{self, MessageRow};
 
@@ -16,7 +15,6 @@ use crate::store::messages::{self, MessageRow};
 pub(crate) enum Resource {
     Volume,
     Snapshot,
-    Backup,
 }
 
 impl Resource {
@@ -24,7 +22,6 @@ impl Resource {
         match self {
             Resource::Volume => "VOLUME",
             Resource::Snapshot => "VOLUME_SNAPSHOT",
-            Resource::Backup => "VOLUME_BACKUP",
         }
     }
 }
@@ -127,26 +124,6 @@ impl Volumes {
         let now = self.clock.now();
         tx!(self.db, "reap messages", |tx| messages::reap(tx, now).await.map(drop))
     }
-}
-
-/// What to tell about a volume that failed in what its status says it was at.
-pub(crate) fn about(row: &VolumeRow, error: &Error) -> (Action, Detail) {
-    let (action, usual) = match row.status {
-        VolumeStatus::Creating if row.image_id.is_some() => (IMAGE_TO_VOLUME, CREATE_FAILED),
-        VolumeStatus::Creating => (SCHEDULE, CREATE_FAILED),
-        VolumeStatus::Downloading => (IMAGE_TO_VOLUME, REIMAGE_FAILED),
-        VolumeStatus::Uploading => (VOLUME_TO_IMAGE, UPLOAD),
-        VolumeStatus::Extending => (EXTEND, EXTEND_FAILED),
-        _ => (SCHEDULE, UNKNOWN),
-    };
-    let detail = match error.kind() {
-        _ if row.status == VolumeStatus::Creating && row.backend.is_none() => NO_BACKEND,
-        Kind::NoSpace if row.image_id.is_some() => NO_SPACE,
-        Kind::TooLarge | Kind::OverQuota => OVER_QUOTA,
-        _ => usual,
-    };
-    let action = if row.status == VolumeStatus::Creating && row.backend.is_none() { SCHEDULE } else { action };
-    (action, detail)
 }
 
 pub(crate) fn event_id(row: &MessageRow) -> String {

@@ -72,7 +72,7 @@ pub(crate) fn check_metadata(all: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-/// Leaves the reason of a failure where the volume's owner finds it.
+/// As [`tell`], for operations that upstream has no words for.
 pub(crate) async fn tell_failure(
     tx: &mut Tx<Volume>,
     state: &Volumes,
@@ -80,15 +80,25 @@ pub(crate) async fn tell_failure(
     error: &Error,
     request_id: &str,
 ) -> Result<()> {
+    tell(tx, state, row, (messages::SCHEDULE, messages::UNKNOWN), (error, request_id)).await
+}
+
+/// Leaves the reason of a volume's failure where its owner finds it, and where the operator does.
+pub(crate) async fn tell(
+    tx: &mut Tx<Volume>,
+    state: &Volumes,
+    row: &VolumeRow,
+    what: (messages::Action, messages::Detail),
+    (error, request_id): (&Error, &str),
+) -> Result<()> {
     tracing::warn!(volume = %row.id, cause = error.cause(), "a volume failed: {error}");
-    let (action, detail) = messages::about(row, error);
-    let new = messages::NewMessage {
+    let message = messages::NewMessage {
         project_id: &row.project_id,
         resource: messages::Resource::Volume,
         resource_id: row.id.to_string(),
-        action,
-        detail,
+        action: what.0,
+        detail: what.1,
         request_id,
     };
-    state.record(tx, new).await
+    state.record(tx, message).await
 }

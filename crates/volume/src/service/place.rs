@@ -41,8 +41,12 @@ impl Volumes {
             Source::Image { id } => self.images.show(None, id).await?.disk_format.unwrap_or_default(),
             _ => String::new(),
         };
+        let closed = self.closed_backends().await?;
         let mut best: Option<(Rank, &Backend)> = None;
         for (backend, allocated) in self.backends.iter().zip(allocated) {
+            if closed.contains(&backend.name) {
+                continue;
+            }
             let Some(free) = self.room(backend, kind.as_ref(), allocated, row.size_gib).await else { continue };
             let clones = self.can_clone(backend, source, &format).await;
             let rank = Rank { clones, default: backend.name == self.default_backend().name, free };

@@ -67,9 +67,8 @@ impl Volumes {
         let now = self.clock.now();
         let all = self.services().await?;
         let found = all.into_iter().find(|one| one.host == host && one.binary == binary);
-        let mut after = found.ok_or_else(|| {
-            Error::not_found(format!("Service {binary} could not be found on host {host}."))
-        })?;
+        let mut after =
+            found.ok_or_else(|| Error::not_found(format!("Service {binary} could not be found on host {host}.")))?;
         match decision {
             Decision::Enable => (after.disabled, after.disabled_reason) = (false, None),
             Decision::Disable(reason) => (after.disabled, after.disabled_reason) = (true, reason.clone()),

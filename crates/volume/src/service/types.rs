@@ -143,12 +143,12 @@ impl Volumes {
                 ));
             }
             match open {
-                true if !types::add_project(tx, id, project, now).await? => Err(Error::conflict(format!(
-                    "Volume type access for {id} / {project} combination already exists."
-                ))),
-                false if !types::remove_project(tx, id, project).await? => Err(Error::not_found(format!(
-                    "Volume type access not found for {id} / {project} combination."
-                ))),
+                true if !types::add_project(tx, id, project, now).await? => {
+                    Err(Error::conflict(format!("Volume type access for {id} / {project} combination already exists.")))
+                }
+                false if !types::remove_project(tx, id, project).await? => {
+                    Err(Error::not_found(format!("Volume type access not found for {id} / {project} combination.")))
+                }
                 _ => Ok(()),
             }
         })

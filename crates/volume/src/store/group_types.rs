@@ -132,11 +132,7 @@ pub async fn in_use(tx: &mut Tx<Volume>, id: GroupTypeId) -> Result<bool> {
 }
 
 /// Adds to the specs, and replaces those of the same name.
-pub async fn put_specs(
-    tx: &mut Tx<Volume>,
-    id: GroupTypeId,
-    specs: &BTreeMap<String, Option<String>>,
-) -> Result<()> {
+pub async fn put_specs(tx: &mut Tx<Volume>, id: GroupTypeId, specs: &BTreeMap<String, Option<String>>) -> Result<()> {
     for (name, value) in specs {
         remove_spec(tx, id, name).await?;
         let sql = "INSERT INTO group_type_specs (group_type_id, name, value) VALUES (?, ?, ?)";

@@ -1,6 +1,7 @@
 //! The tables. Functions take a transaction; those that read a project's things take a [`umbel_auth::Visible`].
 
 pub mod audit;
+mod backup_schema;
 pub mod core_schema;
 mod attachments_schema;
 pub mod attachments;
@@ -29,5 +30,6 @@ impl Schema for Volume {
         Migration { version: 1, name: "volumes", statements: core_schema::STATEMENTS },
         Migration { version: 2, name: "types", statements: types_schema::TYPES },
         Migration { version: 3, name: "attachments", statements: attachments_schema::ATTACHMENTS },
+        Migration { version: 4, name: "backups", statements: backup_schema::BACKUPS_AND_GROUPS },
     ];
 }

@@ -61,9 +61,9 @@ pub async fn charge(
 pub async fn check_size(tx: &mut Tx<Volume>, config: &Config, project_id: &str, size_gib: u64) -> Result<()> {
     let limits = limits(tx, config, project_id).await?;
     match u64::try_from(limits.get("per_volume_gigabytes").copied().unwrap_or(-1)) {
-        Ok(limit) if size_gib > limit => Err(over(format!(
-            "Requested volume size {size_gib}G is larger than maximum allowed limit {limit}G."
-        ))),
+        Ok(limit) if size_gib > limit => {
+            Err(over(format!("Requested volume size {size_gib}G is larger than maximum allowed limit {limit}G.")))
+        }
         _ => Ok(()),
     }
 }
@@ -220,6 +220,12 @@ pub async fn usage(tx: &mut Tx<Volume>, project_id: &str) -> Result<Usage> {
             }
         }
     }
+    let sql = "SELECT COUNT(*) AS n, SUM_INT(size_gib) AS gib FROM backups WHERE project_id = ?";
+    let row = tx.fetch_one(sql, args![project_id]).await?;
+    used.insert("backups".to_owned(), row.uint("n")?);
+    used.insert("backup_gigabytes".to_owned(), row.uint("gib")?);
+    let sql = "SELECT COUNT(*) AS n FROM volume_groups WHERE project_id = ?";
+    used.insert("groups".to_owned(), tx.fetch_one(sql, args![project_id]).await?.uint("n")?);
     Ok(used)
 }
 

@@ -56,14 +56,7 @@ pub async fn update(tx: &mut Tx<Volume>, after: &ServiceRow) -> Result<bool> {
         .execute(
             "UPDATE services SET disabled = ?, disabled_reason = ?, frozen = ?, modified_at = ? \
              WHERE host = ? AND binary_name = ?",
-            args![
-                after.disabled,
-                &after.disabled_reason,
-                after.frozen,
-                after.modified_at,
-                &after.host,
-                &after.binary
-            ],
+            args![after.disabled, &after.disabled_reason, after.frozen, after.modified_at, &after.host, &after.binary],
         )
         .await?;
     Ok(changed > 0)

@@ -196,11 +196,8 @@ pub async fn specs(tx: &mut Tx<Volume>, id: VolumeTypeId) -> Result<Specs> {
 /// Adds to the specs, and replaces those of the same name.
 pub async fn put_specs(tx: &mut Tx<Volume>, id: VolumeTypeId, specs: &Specs) -> Result<()> {
     for (name, value) in specs {
-        tx.execute(
-            "DELETE FROM volume_type_extra_specs WHERE volume_type_id = ? AND name = ?",
-            args![id, name],
-        )
-        .await?;
+        tx.execute("DELETE FROM volume_type_extra_specs WHERE volume_type_id = ? AND name = ?", args![id, name])
+            .await?;
         let sql = "INSERT INTO volume_type_extra_specs (volume_type_id, name, value) VALUES (?, ?, ?)";
         tx.execute(sql, args![id, name, value]).await?;
     }
