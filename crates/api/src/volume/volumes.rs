@@ -134,8 +134,8 @@ pub struct Volume {
     /// Administrators' alone, but for whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration_status: Option<Option<String>>,
-    #[serde(rename = "os-vol-tenant-attr:tenant_id")]
-    pub tenant_id: String,
+    #[serde(rename = "os-vol-tenant-attr:tenant_id", skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
     #[serde(rename = "os-vol-host-attr:host", skip_serializing_if = "Option::is_none")]
     pub host: Option<Option<String>>,
     #[serde(rename = "os-vol-mig-status-attr:migstat", skip_serializing_if = "Option::is_none")]

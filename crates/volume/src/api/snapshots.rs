@@ -32,8 +32,10 @@ pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
 async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let caller = Caller::of(&req.ctx)?;
     let new = req.json::<wire::CreateSnapshot>().await?.snapshot;
-    let volume = new.volume_id.ok_or_else(|| Error::bad_request("'volume_id' must be specified"))?;
-    let mut force = input::flag_or_false("force", new.force.as_ref())?;
+    let volume = new.volume_id.unwrap_or_else(|| "None".to_owned());
+    // Who leaves it out means it: since 3.66 it is always so, and the openstack client, told `--force` by a service that
+    // has that version, sends an older one without it.
+    let mut force = new.force.is_none() || input::flag_or_false("force", new.force.as_ref())?;
     if req.version.at_least(3, 66) {
         // It is always so, and saying so does no harm.
         if new.force.is_some() && !force {

@@ -71,7 +71,7 @@ pub(crate) fn volume(state: &Volumes, req: &Req, caller: &Caller, row: VolumeRow
             .map(|one| attachment(caller, one))
             .collect(),
         migration_status: admin(row.migration_status.clone()),
-        tenant_id: row.project_id,
+        tenant_id: Some(row.project_id),
         host: admin(host),
         migstat: admin(row.migration_status),
         name_id: admin(None),

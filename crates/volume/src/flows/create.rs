@@ -16,6 +16,7 @@ use umbel_workflow::{Flow, Next, Run, Runner, Step};
 use super::flatten::FlattenFlow;
 use super::start::{Meter, held, start};
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
+use crate::service::messages;
 use crate::store::{Volume, volumes};
 use crate::{Backend, Volumes};
 
@@ -142,8 +143,18 @@ impl Flow for CreateFlow {
             after.error = Some(error.message().to_owned());
             after.progress = None;
             volumes::update(tx, &row, &after, now).await?;
-            crate::service::tell_failure(tx, volumes, &row, error, &run.request_id).await
+            crate::service::tell(tx, volumes, &row, what_failed(state, error), (error, &run.request_id)).await
         })
+    }
+}
+
+/// In the words that upstream has for it.
+fn what_failed(state: &Create, error: &Error) -> (messages::Action, messages::Detail) {
+    match (&state.backend, &state.source) {
+        (None, _) => (messages::SCHEDULE, messages::NO_BACKEND),
+        (_, Source::Image { .. }) if error.is(Kind::BadRequest) => (messages::IMAGE_TO_VOLUME, messages::NO_SPACE),
+        (_, Source::Image { .. }) => (messages::IMAGE_TO_VOLUME, messages::CREATE_FAILED),
+        _ => (messages::SCHEDULE, messages::CREATE_FAILED),
     }
 }
 

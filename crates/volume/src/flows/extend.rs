@@ -12,6 +12,7 @@ use umbel_workflow::{Flow, Next, Run, Runner, Step};
 use super::start::held;
 use crate::Volumes;
 use crate::model::{VolumeId, VolumeStatus};
+use crate::service::messages;
 use crate::store::{Volume, attachments, volumes};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,7 +120,14 @@ impl Flow for ExtendFlow {
             after.size_gib = state.old_gib;
             after.error = Some(error.message().to_owned());
             volumes::update(tx, &row, &after, now).await?;
-            crate::service::tell_failure(tx, service, &row, error, &run.request_id).await
+            crate::service::tell(
+                tx,
+                service,
+                &row,
+                (messages::EXTEND, messages::EXTEND_FAILED),
+                (error, &run.request_id),
+            )
+            .await
         })
     }
 }

@@ -101,7 +101,7 @@ pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &SnapshotFilte
     let mut sql = filtered(sees(Sql::new(COLUMNS), visible), filter);
     if let Some(marker) = filter.marker {
         let Some(row) = one(tx, sees(Sql::new(COLUMNS).and("id = ?", args![marker]), visible)).await? else {
-            return Err(Error::bad_request(format!("marker [{marker}] not found")));
+            return Err(Error::not_found(format!("Marker {marker} could not be found.")));
         };
         let values: Vec<Value> = filter.order.iter().map(|(column, _)| value_of(&row, column)).collect();
         sql = sql.after(&filter.order, &values);

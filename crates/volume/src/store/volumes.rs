@@ -142,7 +142,7 @@ pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &VolumeFilter)
     if let Some(marker) = filter.marker {
         let sql_of = Sql::new(COLUMNS).and("id = ?", args![marker]);
         let Some(row) = one(tx, sees(sql_of, visible)).await? else {
-            return Err(Error::bad_request(format!("marker [{marker}] not found")));
+            return Err(Error::not_found(format!("Marker {marker} could not be found.")));
         };
         let values: Vec<Value> = filter.order.iter().map(|(column, _)| value_of(&row, column)).collect();
         sql = sql.after(&filter.order, &values);
