@@ -136,7 +136,8 @@ impl Volumes {
         tx!(self.db, "reserve volume", |tx| {
             let volume = caller.lock_volume(tx, id).await?;
             let free = volume.status == VolumeStatus::Available && !is_migrating(&volume);
-            if !free && !(volume.multiattach && volume.status == VolumeStatus::InUse) {
+            let shared = volume.multiattach && volume.status == VolumeStatus::InUse;
+            if !free && !shared {
                 let needed = if volume.multiattach { "available or in-use" } else { "available" };
                 return Err(invalid_volume(format!(
                     "Volume status must be {needed} to reserve, but the status is {}.",

@@ -164,7 +164,7 @@ pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &AttachmentFil
     if let Some(marker) = filter.marker {
         let missing = || Error::bad_request(format!("Marker {marker} could not be found."));
         let row = get(tx, visible, marker).await?.ok_or_else(missing)?;
-        sql = sql.after(ORDER, &args![row.created_at, row.id]);
+        sql = sql.after(ORDER, &[row.created_at.into(), row.id.into()]);
     }
     let rows = tx.select(sql.order(ORDER).limit(filter.limit)).await?;
     rows.iter().map(read).collect()

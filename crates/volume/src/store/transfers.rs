@@ -92,7 +92,7 @@ pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &TransferFilte
     if let Some(marker) = filter.marker {
         let missing = || Error::bad_request(format!("Marker {marker} could not be found."));
         let row = get(tx, visible, marker).await?.ok_or_else(missing)?;
-        sql = sql.after(&order, &args![row.created_at, row.id]);
+        sql = sql.after(&order, &[row.created_at.into(), row.id.into()]);
     }
     let rows = tx.select(sql.order(&order).limit(filter.limit)).await?;
     rows.iter().map(read).collect()
