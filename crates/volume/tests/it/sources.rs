@@ -115,9 +115,9 @@ async fn servers_are_told_that_their_volumes_have_grown() {
     assert_eq!(*cloud.servers.told.lock(), [(server.to_owned(), id.clone())]);
     assert_eq!(cloud.show(&id).await["status"], "in-use");
     cloud.delete(&token, &format!("/volumes/{id}")).await.refused(400, "still attached");
-    let refused = json!({"snapshot": {"volume_id": id}});
-    cloud.call_at("3.65", &token, "POST", "/snapshots", refused.clone()).await.refused(400, "must be available");
-    cloud.post(&token, "/snapshots", refused).await.expect(202);
+    let refused = json!({"snapshot": {"volume_id": id, "force": false}});
+    cloud.call_at("3.65", &token, "POST", "/snapshots", refused).await.refused(400, "must be available");
+    cloud.post(&token, "/snapshots", json!({"snapshot": {"volume_id": id}})).await.expect(202);
 }
 
 #[tokio::test]
