@@ -61,7 +61,7 @@ async fn view(state: &Volumes, one: ServiceRow) -> wire::Service {
         Some(Ok(backend)) if backend.pool.capacity().await.is_ok() => "up",
         _ => "down",
     };
-    let volume = (one.binary == VOLUME).then(|| wire::VolumePart {
+    let volume = (one.binary == VOLUME).then_some(wire::VolumePart {
         replication_status: "disabled",
         active_backend_id: None,
         frozen: one.frozen,

@@ -355,9 +355,9 @@ async fn group_types_have_specs() {
         };
         assert_eq!(listed("sort=name:asc&is_public=None").await, [first.clone(), second.clone()]);
         assert_eq!(listed("sort=name:desc&is_public=None").await, [second.clone(), first.clone()]);
-        assert_eq!(listed("is_public=False").await, [second.clone()]);
-        assert_eq!(listed("is_public=True").await, [first.clone()]);
-        assert_eq!(listed(&format!("is_public=None&sort=name:asc&marker={first}")).await, [second.clone()]);
+        assert_eq!(listed("is_public=False").await, [second.as_str()]);
+        assert_eq!(listed("is_public=True").await, [first.as_str()]);
+        assert_eq!(listed(&format!("is_public=None&sort=name:asc&marker={first}")).await, [second.as_str()]);
         let path = format!("/group_types/{first}");
         let change = json!({"group_type": {"name": "new", "description": "d"}});
         assert_eq!(cloud.put(&admin, &path, change).await.expect(200)["group_type"]["name"], "new");
