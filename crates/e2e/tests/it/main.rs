@@ -7,6 +7,7 @@ mod crash;
 mod databases;
 mod demo;
 mod hostile;
+mod integrity;
 mod main_job;
 mod scale;
 mod serve;

@@ -57,8 +57,9 @@ impl Site {
         assert!(convert.status().await.unwrap().success());
         let file = qcow2.to_str().unwrap();
         self.openstack.run(&["image", "create", "--file", file, "--disk-format", "qcow2", "packed"]).await;
+        let packed = self.id_of("image", "packed").await;
         let image = until::some("the twin", SLOW, async || {
-            let image = self.openstack.json(&["image", "show", "packed"]).await;
+            let image = self.openstack.json(&["image", "show", &packed]).await;
             image["properties"]["umbel_twin"].as_str().is_some_and(|twin| twin == "ready").then_some(image)
         })
         .await;

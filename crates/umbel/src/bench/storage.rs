@@ -168,31 +168,32 @@ async fn volumes(
     figures: &mut Vec<Figure>,
 ) -> Result<()> {
     let numbers: Vec<usize> = (0..count).collect();
-    let (volumes, rate) = at_a_time(width, &numbers, async |number| {
+    let (volumes, rate) = at_a_time(width, &numbers, |number| async move {
         let body = json!({"volume": {"name": format!("{mark}-{number}"), "size": 1, "imageRef": image}});
         made(cloud, "volume", "/volumes", &body).await
     })
     .await?;
     figures.push(Figure::of(format!("volumes from an image, {width} at a time"), "1/s", &[rate]));
-    let (snapshots, rate) = at_a_time(width, &volumes, async |volume: &String| {
+    let (snapshots, rate) = at_a_time(width, &volumes, |volume| async move {
         made(cloud, "snapshot", "/snapshots", &json!({"snapshot": {"name": mark, "volume_id": volume}})).await
     })
     .await?;
     figures.push(Figure::of(format!("snapshots, {width} at a time"), "1/s", &[rate]));
-    let (_, rate) = at_a_time(width, &snapshots, async |id: &String| gone(cloud, "/snapshots", id).await).await?;
+    let (_, rate) = at_a_time(width, &snapshots, |id| gone(cloud, "/snapshots", id)).await?;
     figures.push(Figure::of(format!("snapshots deleted, {width} at a time"), "1/s", &[rate]));
-    let (_, rate) = at_a_time(width, &volumes, async |id: &String| gone(cloud, "/volumes", id).await).await?;
+    let (_, rate) = at_a_time(width, &volumes, |id| gone(cloud, "/volumes", id)).await?;
     figures.push(Figure::of(format!("volumes deleted, {width} at a time"), "1/s", &[rate]));
     Ok(())
 }
 
 /// What each gave, and how many were done in a second.
-async fn at_a_time<'a, T, R, F>(width: usize, things: &'a [T], work: F) -> Result<(Vec<R>, f64)>
+async fn at_a_time<'a, T, R, F, Fut>(width: usize, things: &'a [T], work: F) -> Result<(Vec<R>, f64)>
 where
-    F: AsyncFn(&'a T) -> Result<R>,
+    F: Fn(&'a T) -> Fut,
+    Fut: Future<Output = Result<R>>,
 {
     let begun = Instant::now();
-    let results: Vec<Result<R>> = futures_util::stream::iter(things).map(&work).buffered(width).collect().await;
+    let results: Vec<Result<R>> = futures_util::stream::iter(things).map(work).buffered(width).collect().await;
     let rate = things.len() as f64 / begun.elapsed().as_secs_f64();
     Ok((results.into_iter().collect::<Result<_>>()?, rate))
 }

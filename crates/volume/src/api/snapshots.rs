@@ -55,7 +55,7 @@ async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
         force,
     };
     let row = state.create_snapshot(&caller, &wanted).await?;
-    let snapshot = view::snapshot(row, true);
+    let snapshot = view::snapshot(row, false);
     Ok(Reply::versioned(202, req.version, wire::OneSnapshot { snapshot }))
 }
 
