@@ -1,24 +1,24 @@
 //! From requests to calls and back.
 
 mod actions;
-mod manageable;
-mod moves;
-mod transfers;
-mod input;
-mod connections;
 mod attachments;
-mod metadata;
-mod snapshots;
-mod types;
+mod connections;
 mod encryption;
-mod qos_specs;
-mod quotas;
-mod lists;
-mod messages;
-mod services;
-mod pools;
 mod group_types;
 mod info;
+mod input;
+mod lists;
+mod manageable;
+mod messages;
+mod metadata;
+mod moves;
+mod pools;
+mod qos_specs;
+mod quotas;
+mod services;
+mod snapshots;
+mod transfers;
+mod types;
 mod versions;
 pub(crate) mod view;
 mod volume_actions;

@@ -79,7 +79,9 @@ pub(super) async fn migrate(action: Action<VolumeId>) -> Result<Reply> {
             return Err(Error::bad_request(format!("Invalid host: No available service named '{cluster}'")));
         }
         _ => {
-            return Err(Error::bad_request("Invalid input received: One and only one of cluster and host must be set."));
+            return Err(Error::bad_request(
+                "Invalid input received: One and only one of cluster and host must be set.",
+            ));
         }
     };
     action.state.migrate_volume(&action.req.ctx, action.id, &host, lock).await?;

@@ -5,13 +5,13 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;
 pub(crate) mod flatten;
-pub(crate) mod revert;
-pub(crate) mod snapshot;
+pub(crate) mod manage;
 pub(crate) mod reimage;
 pub(crate) mod relocate;
-pub(crate) mod upload;
-pub(crate) mod manage;
+pub(crate) mod revert;
+pub(crate) mod snapshot;
 pub(crate) mod start;
+pub(crate) mod upload;
 
 use std::sync::Arc;
 

@@ -1,23 +1,23 @@
 //! The rules: who may do what with a volume, and what then happens to rows and pools.
 
-mod caller;
 pub(crate) mod attachments;
-pub(crate) mod connections;
-pub(crate) mod transfers;
+mod caller;
 pub(crate) mod capabilities;
-pub(crate) mod limits;
+pub(crate) mod connections;
 pub(crate) mod create;
-pub(crate) mod place;
-pub(crate) mod snapshots;
-pub(crate) mod volumes;
-pub(crate) mod uploads;
-pub(crate) mod moves;
-pub(crate) mod reimage;
-pub(crate) mod types;
-pub(crate) mod qos_specs;
+pub(crate) mod limits;
 pub(crate) mod manageable;
 pub(crate) mod messages;
+pub(crate) mod moves;
+pub(crate) mod place;
+pub(crate) mod qos_specs;
+pub(crate) mod reimage;
 pub(crate) mod services;
+pub(crate) mod snapshots;
+pub(crate) mod transfers;
+pub(crate) mod types;
+pub(crate) mod uploads;
+pub(crate) mod volumes;
 mod work;
 
 pub(crate) use caller::Caller;

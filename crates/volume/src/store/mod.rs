@@ -1,21 +1,21 @@
 //! The tables. Functions take a transaction; those that read a project's things take a [`umbel_auth::Visible`].
 
+pub mod attachments;
+mod attachments_schema;
 pub mod audit;
 mod backup_schema;
 pub mod core_schema;
-mod attachments_schema;
-pub mod attachments;
-pub mod transfers;
-mod types_schema;
-pub mod services;
-pub mod qos_specs;
-pub mod messages;
-pub mod group_types;
 pub mod encryption;
+pub mod group_types;
+pub mod messages;
 pub mod metadata;
+pub mod qos_specs;
 pub mod quotas;
+pub mod services;
 pub mod snapshots;
+pub mod transfers;
 pub mod types;
+mod types_schema;
 pub mod volumes;
 
 use umbel_db::{Migration, Schema};
@@ -25,8 +25,7 @@ pub struct Volume;
 
 impl Schema for Volume {
     const NAME: &'static str = "volume";
-    const MIGRATIONS: &'static [Migration] =
-        &[
+    const MIGRATIONS: &'static [Migration] = &[
         Migration { version: 1, name: "volumes", statements: core_schema::STATEMENTS },
         Migration { version: 2, name: "types", statements: types_schema::TYPES },
         Migration { version: 3, name: "attachments", statements: attachments_schema::ATTACHMENTS },

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
-mod cloud;
-mod volumes;
 mod attachments;
-mod moves;
+mod cloud;
 mod manageable;
+mod moves;
 mod sources;
 mod store;
+mod volumes;

@@ -43,7 +43,7 @@ async fn a_volume_leaves_the_books_and_comes_back() {
 
     let reference = format!("snapshot-{snapshot}");
     let list = cloud.get(&admin, &format!("/manageable_snapshots?host={host}")).await.expect(200);
-    assert_eq!(names(&list["manageable-snapshots"]), [reference.clone()]);
+    assert_eq!(names(&list["manageable-snapshots"]), std::slice::from_ref(&reference));
     let body = json!({"snapshot": {"volume_id": id, "ref": {"source-name": reference}, "name": "s",
         "metadata": {"k": "v"}}});
     let made = cloud.post(&admin, "/os-snapshot-manage", body).await.expect(202)["snapshot"].clone();

@@ -74,7 +74,7 @@ async fn a_write_that_comes_second_is_told_so() {
         })
         .unwrap();
         assert_eq!((after.status, after.updated_at), (VolumeStatus::Available, later));
-        let again = tx!(db, "change again", |tx| { volumes::set_status(tx, &row, VolumeStatus::Error, later).await });
+        let again = tx!(db, "change again", |tx| volumes::set_status(tx, &row, VolumeStatus::Error, later).await);
         assert_eq!(again.unwrap_err().kind(), Kind::Busy);
         let read = tx!(db, "read", |tx| volumes::get_any(tx, row.id).await).unwrap().unwrap();
         assert_eq!((read.status, read.image_metadata["i"].as_str()), (VolumeStatus::Available, "x"));
