@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::BackupConfig;
+
 /// The service's part of the configuration file, `[volume]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -34,6 +36,7 @@ pub struct Config {
     pub message_days: u64,
     /// Limits of projects instead of the built-in ones, by the resource's name; -1 for none.
     pub quota: BTreeMap<String, i64>,
+    pub backup: BackupConfig,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             service_down_seconds: 60,
             message_days: 30,
             quota: BTreeMap::new(),
+            backup: BackupConfig::default(),
         }
     }
 }

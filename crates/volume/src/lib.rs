@@ -15,6 +15,7 @@
 
 mod access;
 mod api;
+pub mod backup;
 mod config;
 mod flows;
 mod listing;
@@ -30,6 +31,8 @@ use umbel_core::{Clock, Error, Result, Rng};
 use umbel_db::Db;
 use umbel_driver::Pool;
 use umbel_workflow::Nudge;
+
+use crate::backup::Targets;
 
 pub use access::{ImageAccess, ServerAccess};
 pub use api::service;
@@ -80,6 +83,8 @@ pub struct Volumes {
     pub(crate) config: Config,
     pub(crate) copying: Semaphore,
     pub(crate) flattening: Semaphore,
+    pub(crate) backups: Targets,
+    pub(crate) backup_turns: Semaphore,
     /// Set once a runner is made.
     pub(crate) nudge: OnceLock<Nudge>,
 }
@@ -99,7 +104,11 @@ impl Volumes {
         if backends.iter().filter(|one| one.default).count() > 1 {
             return Err(Error::bad_request("Only one volume backend can be the default."));
         }
+        let pools: Vec<_> = backends.iter().map(|one| one.pool.clone()).collect();
+        let backups = Targets::new(&config.backup, &pools)?;
         Ok(Arc::new(Volumes {
+            backups,
+            backup_turns: Semaphore::new(config.backup.concurrency.max(1)),
             copying: Semaphore::new(config.copy_concurrency.max(1)),
             flattening: Semaphore::new(config.flatten_concurrency.max(1)),
             nudge: OnceLock::new(),

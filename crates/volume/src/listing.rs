@@ -76,6 +76,73 @@ pub(crate) const SNAPSHOTS: Columns = Columns {
     maps: &["metadata"],
 };
 
+pub(crate) const BACKUPS: Columns = Columns {
+    texts: &[
+        ("id", "id"),
+        ("name", "name"),
+        ("status", "status"),
+        ("volume_id", "volume_id"),
+        ("snapshot_id", "snapshot_id"),
+        ("parent_id", "parent_id"),
+        ("container", "container"),
+        ("project_id", "project_id"),
+        ("user_id", "user_id"),
+    ],
+    sorts: &[
+        ("id", "id"),
+        ("name", "COALESCE(name, '')"),
+        ("display_name", "COALESCE(name, '')"),
+        ("status", "status"),
+        ("size", "size_gib"),
+        ("volume_id", "volume_id"),
+        ("created_at", "created_at"),
+        ("updated_at", "COALESCE(updated_at, 0)"),
+        ("project_id", "project_id"),
+    ],
+    maps: &[],
+};
+
+pub(crate) const GROUPS: Columns = Columns {
+    texts: &[
+        ("id", "id"),
+        ("name", "name"),
+        ("status", "status"),
+        ("group_type_id", "group_type_id"),
+        ("project_id", "project_id"),
+        ("user_id", "user_id"),
+    ],
+    sorts: &[
+        ("id", "id"),
+        ("name", "COALESCE(name, '')"),
+        ("status", "status"),
+        ("created_at", "created_at"),
+        ("updated_at", "COALESCE(updated_at, 0)"),
+        ("project_id", "project_id"),
+    ],
+    maps: &[],
+};
+
+pub(crate) const GROUP_SNAPSHOTS: Columns = Columns {
+    texts: &[
+        ("id", "id"),
+        ("name", "name"),
+        ("status", "status"),
+        ("group_id", "group_id"),
+        ("group_type_id", "group_type_id"),
+        ("project_id", "project_id"),
+        ("user_id", "user_id"),
+    ],
+    sorts: &[
+        ("id", "id"),
+        ("name", "COALESCE(name, '')"),
+        ("status", "status"),
+        ("created_at", "created_at"),
+        ("updated_at", "COALESCE(updated_at, 0)"),
+        ("project_id", "project_id"),
+    ],
+    maps: &[],
+};
+
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub conditions: Vec<Condition>,
@@ -139,15 +206,17 @@ fn filter(
         return Ok(());
     }
     match bare {
-        "bootable" => listing.conditions.push(Condition::Is("bootable", Value::from(truth(value)?))),
+        "bootable" if columns.maps.len() > 1 => {
+            listing.conditions.push(Condition::Is("bootable", Value::from(truth(value)?)))
+        }
         "multiattach" | "encrypted" if columns.maps.len() > 1 => {
             let column = if bare == "encrypted" { "encrypted" } else { "multiattach" };
             listing.conditions.push(Condition::Is(column, Value::from(truth(value)?)));
         }
-        "size" | "volume_size" => {
+        "size" | "volume_size" if columns.sorts.iter().any(|(name, _)| *name == "size") => {
             listing.conditions.push(Condition::Is("size_gib", Value::from(number("size", value)?)));
         }
-        "consumes_quota" if version.at_least(3, 65) => {
+        "consumes_quota" if version.at_least(3, 65) && !columns.maps.is_empty() => {
             listing.conditions.push(Condition::Is("use_quota", Value::from(truth(value)?)));
         }
         "created_at" | "updated_at" if version.at_least(3, 60) => {

@@ -4,7 +4,10 @@
 
 pub mod actions;
 pub mod attachments;
+pub mod backups;
+pub mod group_snapshots;
 pub mod group_types;
+pub mod groups;
 pub mod info;
 pub mod manageable;
 pub mod messages;

@@ -2,9 +2,12 @@
 
 mod actions;
 mod attachments;
+mod backups;
 mod connections;
 mod encryption;
+mod group_snapshots;
 mod group_types;
+mod groups;
 mod info;
 mod input;
 mod lists;
@@ -51,6 +54,9 @@ pub fn service(state: Arc<Volumes>) -> Service {
     let routes = pools::mount(routes);
     let routes = group_types::mount(routes);
     let routes = info::mount(routes);
+    let routes = backups::mount(routes);
+    let routes = groups::mount(routes);
+    let routes = group_snapshots::mount(routes);
     let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };
     Service::new("/volume", FaultStyle::Compute).versions(versions).project_below("/v3").routes(routes)
 }

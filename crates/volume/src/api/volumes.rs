@@ -49,9 +49,6 @@ async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
 fn wanted(req: &Req, new: wire::NewVolume) -> Result<Wanted> {
     let since = |minor| req.version.at_least(3, minor);
     let text = |value: Option<String>| value.filter(|text| !text.is_empty());
-    if since(47) && text(new.backup_id).is_some() {
-        return Err(Error::bad_request("Volumes from backups are made by restoring the backup."));
-    }
     let mut metadata = BTreeMap::new();
     for (name, value) in new.metadata.unwrap_or_default() {
         let Value::String(value) = value else {
@@ -68,6 +65,7 @@ fn wanted(req: &Req, new: wire::NewVolume) -> Result<Wanted> {
         image: text(new.image_ref.or(new.image_id)),
         snapshot: id("snapshot_id", new.snapshot_id)?,
         volume: id("source_volid", new.source_volid)?,
+        backup: if since(47) { id("backup_id", new.backup_id)? } else { None },
         volume_type: text(new.volume_type),
         availability_zone: text(new.availability_zone),
         group_id: if since(13) { text(new.group_id) } else { None },

@@ -13,7 +13,7 @@ use umbel_auth::Visible;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
 use umbel_driver::Pool;
-use umbel_workflow::{Flow, Next, NewFlow, Run, Runner, Step, enqueue};
+use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue};
 
 use super::backup_work::{absent_is_fine, gone, watched};
 use crate::Volumes;
@@ -275,9 +275,8 @@ impl BackupCreate {
         let Some((backup, Some(volume))) = self.rows(id).await? else {
             return Ok(());
         };
-        let all = read!(self.0.db, "read backups", |tx| {
-            backups::of_volume(tx, &Visible::All, backup.volume_id).await
-        })?;
+        let all =
+            read!(self.0.db, "read backups", |tx| { backups::of_volume(tx, &Visible::All, backup.volume_id).await })?;
         let kept = all.into_iter().filter(|one| one.own_snapshot && one.status != BackupStatus::Creating);
         for old in kept.skip(self.0.config.backup.source_snapshots) {
             self.0.drop_point(&volume, &own_snapshot(old.id)).await?;

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use umbel_auth::Visible;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
-use umbel_workflow::{Flow, Next, NewFlow, Run, Runner, Step, enqueue, pending};
+use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue, pending};
 
 use super::backup_create::{self, own_snapshot};
-use super::backup_restore;
+use super::backup_restore::BackupRestore;
 use crate::Volumes;
 use crate::store::backups::{self, Backup, BackupId, BackupStatus};
 use crate::store::{Volume, volumes};
@@ -106,10 +106,13 @@ impl BackupDelete {
     async fn data(&self, id: BackupId) -> Result<Next<DeleteStep>> {
         let flow = id.to_string();
         let found = read!(self.0.db, "read deleted backup", |tx| {
-            let busy = pending(tx, backup_create::KIND, &flow).await? || pending(tx, backup_restore::KIND, &flow).await?;
             let Some(backup) = backups::get(tx, &Visible::All, id).await? else {
                 return Ok(None);
             };
+            let mut busy = pending(tx, backup_create::KIND, &flow).await?;
+            if let Some(volume) = backup.restore_volume_id {
+                busy |= pending(tx, BackupRestore::KIND, &volume.to_string()).await?;
+            }
             let shared = backups::shares_data(tx, &backup).await?;
             let volume = volumes::get_any(tx, backup.volume_id).await?;
             Ok(Some((busy, shared, volume, backup)))

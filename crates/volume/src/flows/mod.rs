@@ -1,10 +1,16 @@
 //! What takes longer than a request. A flow's id is that of what it works on.
 
+pub(crate) mod backup_create;
+pub(crate) mod backup_delete;
+pub(crate) mod backup_restore;
+mod backup_work;
 pub(crate) mod convert;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod extend;
 pub(crate) mod flatten;
+pub(crate) mod group_create;
+pub(crate) mod group_snapshot;
 pub(crate) mod manage;
 pub(crate) mod reimage;
 pub(crate) mod relocate;
@@ -31,5 +37,10 @@ pub(crate) fn all(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume
     let runner = extend::add(runner, state);
     let runner = flatten::add(runner, state);
     let runner = revert::add(runner, state);
+    let runner = group_create::add(runner, state);
+    let runner = group_snapshot::add(runner, state);
+    let runner = backup_create::add(runner, state);
+    let runner = backup_delete::add(runner, state);
+    let runner = backup_restore::add(runner, state);
     snapshot::add(runner, state)
 }

@@ -12,6 +12,7 @@ use crate::Volumes;
 use crate::flows::create::{Create, CreateFlow, CreateStep, Source};
 use crate::flows::start::start;
 use crate::model::{SnapshotId, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus};
+use crate::store::backups::BackupId;
 use crate::store::quotas::{self, Delta};
 use crate::store::types::{self, VolumeType};
 use crate::store::{Volume, encryption, volumes};
@@ -27,6 +28,7 @@ pub(crate) struct Wanted {
     pub image: Option<String>,
     pub snapshot: Option<SnapshotId>,
     pub volume: Option<VolumeId>,
+    pub backup: Option<BackupId>,
     /// Id or name.
     pub volume_type: Option<String>,
     pub availability_zone: Option<String>,
@@ -37,11 +39,11 @@ pub(crate) struct Wanted {
 /// What a source gives to what is made from it.
 #[derive(Default)]
 pub(super) struct Inherited {
-    size_gib: u64,
-    bootable: bool,
-    volume_type_id: Option<String>,
+    pub(super) size_gib: u64,
+    pub(super) bootable: bool,
+    pub(super) volume_type_id: Option<String>,
     pub(super) image_metadata: BTreeMap<String, String>,
-    source: Option<Source>,
+    pub(super) source: Option<Source>,
 }
 
 impl Volumes {
@@ -54,9 +56,13 @@ impl Volumes {
     ) -> Result<VolumeRow> {
         let project = caller.project()?.to_owned();
         self.check_zone(wanted.availability_zone.as_deref())?;
-        let sources = [wanted.image.is_some(), wanted.snapshot.is_some(), wanted.volume.is_some()];
+        let sources =
+            [wanted.image.is_some(), wanted.snapshot.is_some(), wanted.volume.is_some(), wanted.backup.is_some()];
         if sources.iter().filter(|given| **given).count() > 1 {
             return Err(Error::bad_request("A volume is made from one source at most."));
+        }
+        if let Some(backup) = wanted.backup {
+            return self.volume_from_backup(caller, backup, wanted, (VolumeStatus::Creating, false)).await;
         }
         // Asked before the transaction: a database waits for no other service.
         let image = match &wanted.image {
@@ -82,7 +88,7 @@ impl Volumes {
             row.snapshot_id = wanted.snapshot.map(|id| id.to_string());
             row.source_volid = wanted.volume.map(|id| id.to_string());
             row.image_id = wanted.image.clone();
-            row.group_id = wanted.group_id.clone();
+            self.join_group(tx, caller, &wanted, &kind, &mut row).await?;
             row.metadata = wanted.metadata.clone();
             row.image_metadata = inherited.image_metadata;
             let delta = Delta { volumes: 1, gigabytes: size, ..Delta::default() };
@@ -97,7 +103,7 @@ impl Volumes {
         Ok(row)
     }
 
-    fn check_zone(&self, zone: Option<&str>) -> Result<()> {
+    pub(super) fn check_zone(&self, zone: Option<&str>) -> Result<()> {
         match zone {
             Some(zone) if zone != self.config.availability_zone => {
                 Err(Error::bad_request(format!("Invalid input received: Availability zone '{zone}' is invalid.")))
@@ -148,7 +154,7 @@ impl Volumes {
     }
 
     /// The type that is asked for; else that of the source, else the project's default.
-    async fn type_for(
+    pub(super) async fn type_for(
         &self,
         tx: &mut Tx<Volume>,
         caller: &Caller,
@@ -252,7 +258,7 @@ pub(super) fn of_image(image: &ImageView, size_gib: Option<u64>) -> Result<Inher
     Ok(Inherited { bootable: true, image_metadata: metadata, source, ..Inherited::default() })
 }
 
-fn size_of(wanted: &Wanted, inherited: &Inherited, most: u64) -> Result<u64> {
+pub(super) fn size_of(wanted: &Wanted, inherited: &Inherited, most: u64) -> Result<u64> {
     let size = match (wanted.size_gib, inherited.size_gib) {
         (Some(size), _) => size,
         (None, 0) => {
@@ -266,6 +272,7 @@ fn size_of(wanted: &Wanted, inherited: &Inherited, most: u64) -> Result<u64> {
     if size < inherited.size_gib {
         let (what, whose) = match wanted.snapshot {
             Some(_) => ("the snapshot size", "snapshot"),
+            None if wanted.backup.is_some() => ("the backup size", "backup"),
             None => ("original volume size", "volume"),
         };
         return Err(Error::bad_request(format!(

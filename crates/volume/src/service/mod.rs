@@ -1,10 +1,16 @@
 //! The rules: who may do what with a volume, and what then happens to rows and pools.
 
 pub(crate) mod attachments;
+pub(crate) mod backup_create;
+mod backup_records;
+mod backup_restore;
+pub(crate) mod backups;
 mod caller;
 pub(crate) mod capabilities;
 pub(crate) mod connections;
 pub(crate) mod create;
+pub(crate) mod group_copies;
+pub(crate) mod groups;
 pub(crate) mod limits;
 pub(crate) mod manageable;
 pub(crate) mod messages;

@@ -71,7 +71,13 @@ impl Volumes {
     }
 
     /// Bytes that are free, if the backend will do.
-    async fn room(&self, backend: &Backend, kind: Option<&VolumeType>, allocated: u64, size: u64) -> Option<u64> {
+    pub(super) async fn room(
+        &self,
+        backend: &Backend,
+        kind: Option<&VolumeType>,
+        allocated: u64,
+        size: u64,
+    ) -> Option<u64> {
         let capacity = match backend.pool.capacity().await {
             Ok(capacity) => capacity,
             Err(error) => {

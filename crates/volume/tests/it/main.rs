@@ -3,7 +3,9 @@
 
 mod admin;
 mod attachments;
+mod backups;
 mod cloud;
+mod groups;
 mod manageable;
 mod moves;
 mod sources;
