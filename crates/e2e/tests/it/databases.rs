@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 async fn main_job(engine: umbel_db::Engine) {
     let mut urls = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..6 {
         urls.push(Some(fresh_database(engine).await));
     }
     let test = TestCloud::start(|config: &mut Config| {
@@ -19,6 +19,7 @@ async fn main_job(engine: umbel_db::Engine) {
         databases.connections = 4;
         databases.identity = urls.pop().flatten();
         databases.image = urls.pop().flatten();
+        databases.volume = urls.pop().flatten();
         databases.api = urls.pop().flatten();
         databases.cell0 = urls.pop().flatten();
         databases.cells = [("cell1".to_owned(), urls.pop().flatten())].into();

@@ -134,6 +134,8 @@ impl Site {
     async fn snapshots(&self, data: &str) {
         let run = async |args: &[&str]| self.openstack.run(args).await;
         run(&["volume", "create", "--snapshot", "live", "of-snapshot"]).await;
+        let first = self.id_of("volume", "of-snapshot").await;
+        self.status("volume", &first, "available").await;
         run(&["volume", "create", "--source", "of-snapshot", "of-volume"]).await;
         let last = self.id_of("volume", "of-volume").await;
         self.status("volume", &last, "available").await;
