@@ -15,10 +15,11 @@ use umbel_db::{Tx, read, tx};
 use umbel_driver::Pool;
 use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue};
 
-use super::backup_work::{absent_is_fine, gone, watched};
+use super::backup_work::{absent_is_fine, gone, tell, watched};
 use crate::Volumes;
 use crate::backup::{ChunkStream, changed, read_runs, runs};
 use crate::model::{SnapshotRow, SnapshotStatus, VolumeRow, VolumeStatus};
+use crate::service::messages;
 use crate::store::backups::{self, Backup, BackupId, BackupStatus};
 use crate::store::{Volume, snapshots, volumes};
 
@@ -140,7 +141,7 @@ impl Flow for BackupCreate {
         }
     }
 
-    async fn failed(&self, state: &mut CreateState, error: &Error, _run: &Run) -> Result<()> {
+    async fn failed(&self, state: &mut CreateState, error: &Error, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
         tracing::warn!(backup = %state.backup_id, "a backup failed: {}", error.for_log());
         tx!(self.0.db, "fail backup", |tx| {
@@ -153,6 +154,8 @@ impl Flow for BackupCreate {
             if before.status == BackupStatus::Creating {
                 after.status = BackupStatus::Error;
                 after.fail_reason = Some(error.message().to_owned());
+                let what = (messages::BACKUP_CREATE, messages::BACKUP_FAILED);
+                tell(tx, &self.0, &before, what, &run.request_id).await?;
             }
             backups::update(tx, &before, &after, now).await
         })
@@ -275,8 +278,7 @@ impl BackupCreate {
         let Some((backup, Some(volume))) = self.rows(id).await? else {
             return Ok(());
         };
-        let all =
-            read!(self.0.db, "read backups", |tx| { backups::of_volume(tx, &Visible::All, backup.volume_id).await })?;
+        let all = read!(self.0.db, "read backups", |tx| backups::of_volume(tx, &Visible::All, backup.volume_id).await)?;
         let kept = all.into_iter().filter(|one| one.own_snapshot && one.status != BackupStatus::Creating);
         for old in kept.skip(self.0.config.backup.source_snapshots) {
             self.0.drop_point(&volume, &own_snapshot(old.id)).await?;

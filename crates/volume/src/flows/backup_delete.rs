@@ -12,7 +12,9 @@ use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue, pending};
 
 use super::backup_create::{self, own_snapshot};
 use super::backup_restore::BackupRestore;
+use super::backup_work::tell;
 use crate::Volumes;
+use crate::service::messages;
 use crate::store::backups::{self, Backup, BackupId, BackupStatus};
 use crate::store::{Volume, volumes};
 
@@ -87,7 +89,7 @@ impl Flow for BackupDelete {
         Ok(())
     }
 
-    async fn failed(&self, state: &mut DeleteState, error: &Error, _run: &Run) -> Result<()> {
+    async fn failed(&self, state: &mut DeleteState, error: &Error, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
         tracing::warn!(backup = %state.backup_id, "a backup was not deleted: {}", error.for_log());
         tx!(self.0.db, "fail backup's deletion", |tx| {
@@ -95,6 +97,8 @@ impl Flow for BackupDelete {
                 return Ok(());
             };
             let fail_reason = Some(error.message().to_owned());
+            let what = (messages::BACKUP_DELETE, messages::BACKUP_DELETE_FAILED);
+            tell(tx, &self.0, &before, what, &run.request_id).await?;
             // Upstream's status: it can be deleted again.
             let after = Backup { status: BackupStatus::Error, fail_reason, ..before.clone() };
             backups::update(tx, &before, &after, now).await

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use umbel_core::{Error, Kind, Result};
-use umbel_db::tx;
+use umbel_db::{Tx, tx};
 
 use crate::Volumes;
 use crate::backup::{CHUNK, Chunk, ChunkStream};
+use crate::service::messages::{Action, Detail, NewMessage, Resource};
+use crate::store::Volume;
 use crate::store::backups::{self, Backup, BackupStatus};
 
 /// How many chunks pass between two notes of how far the work is.
@@ -48,4 +50,23 @@ pub(super) fn watched(volumes: &Arc<Volumes>, chunks: ChunkStream, backup: &Back
         }
     });
     Box::pin(numbered)
+}
+
+/// Leaves a message about it for the backup's owner.
+pub(super) async fn tell(
+    tx: &mut Tx<Volume>,
+    volumes: &Volumes,
+    backup: &Backup,
+    (action, detail): (Action, Detail),
+    request_id: &str,
+) -> Result<()> {
+    let message = NewMessage {
+        project_id: &backup.project_id,
+        resource: Resource::Backup,
+        resource_id: backup.id.to_string(),
+        action,
+        detail,
+        request_id,
+    };
+    volumes.record(tx, message).await
 }

@@ -111,8 +111,7 @@ impl Volumes {
     }
 
     pub(crate) async fn group_snapshot(&self, caller: &Caller, id: GroupSnapshotId) -> Result<GroupSnapshot> {
-        let found =
-            read!(self.db, "show a group snapshot", |tx| { group_snapshots::get(tx, &caller.visible, id).await })?;
+        let found = read!(self.db, "show a group snapshot", |tx| group_snapshots::get(tx, &caller.visible, id).await)?;
         found.ok_or_else(|| group_snapshot_not_found(id))
     }
 

@@ -15,6 +15,7 @@ use crate::store::messages::{self, MessageRow};
 pub(crate) enum Resource {
     Volume,
     Snapshot,
+    Backup,
 }
 
 impl Resource {
@@ -22,6 +23,7 @@ impl Resource {
         match self {
             Resource::Volume => "VOLUME",
             Resource::Snapshot => "VOLUME_SNAPSHOT",
+            Resource::Backup => "VOLUME_BACKUP",
         }
     }
 }

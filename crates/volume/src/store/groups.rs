@@ -172,17 +172,6 @@ pub async fn types(tx: &mut Tx<Volume>, groups: &[GroupId]) -> Result<Vec<(Group
     rows.iter().map(|row| Ok((row.id("group_id")?, row.id("volume_type_id")?))).collect()
 }
 
-/// Whether a group or a snapshot of one is of this type.
-pub async fn uses_type(tx: &mut Tx<Volume>, of: GroupTypeId) -> Result<bool> {
-    for table in ["volume_groups", "group_snapshots"] {
-        let sql = format!("SELECT id FROM {table} WHERE group_type_id = ? LIMIT 1");
-        if tx.fetch_opt(&sql, args![of]).await?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Whether a group is being made from this one, or from this snapshot.
 pub async fn is_source(tx: &mut Tx<Volume>, column: Source, id: &str) -> Result<bool> {
     let column = match column {
