@@ -147,6 +147,7 @@ impl Site {
     }
 }
 
+/// The layer that a guest would write; names of layers below it are relative to where it really is.
 fn disk_file(dir: &Path, volume: &str) -> PathBuf {
-    dir.join("pools/volumes").join(format!("volume-{volume}"))
+    dir.join("pools/volumes").join(format!("volume-{volume}")).join("head").canonicalize().unwrap()
 }
