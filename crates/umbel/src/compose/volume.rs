@@ -23,6 +23,10 @@ pub(super) async fn volume(
     }
     let backend = |(number, name): (usize, &String)| storage.backend(parts.config, name, number == 0);
     let neighbours = Arc::new(Neighbours::new(parts.login.clone()));
+    let mut config = parts.config.volume.options.clone();
+    if config.backup.directory.is_none() && config.backup.pool.is_none() {
+        config.backup.directory = Some(parts.state.join("backups"));
+    }
     let volumes = Volumes::new(VolumesParts {
         db: migrated(parts.config, &parts.config.database.volume, "volume").await?,
         backends: names.iter().enumerate().map(backend).collect::<Result<_>>()?,
@@ -30,7 +34,7 @@ pub(super) async fn volume(
         servers: neighbours,
         clock: parts.clock.clone(),
         rng: parts.rng.clone(),
-        config: parts.config.volume.options.clone(),
+        config,
     })?;
     if parts.config.database.volume.is_none() {
         // As with the conductor's flows.
