@@ -2,7 +2,7 @@
 # A private one-node Ceph for development and tests: one monitor, one manager, one OSD on a sparse file, all below DIR.
 #
 #   scripts/ceph-up.sh [DIR]        DIR defaults to ./.umbel/ceph, or to $DIR
-#   PORT=42300                      monitor's msgr2 port, msgr1 is the next one; without PORT the first free pair is taken
+#   PORT=13300                      monitor's msgr2 port, msgr1 is the next one; without PORT a free pair is taken
 #   ADDR=127.0.0.1                  address the daemons listen on
 #   OSD_SIZE_GIB=20                 size of the OSD's file; it is sparse, and stays on the file system it was made on
 #   POOLS="images vms volumes"      pools that are made, and that client.umbel may use
@@ -49,16 +49,18 @@ port_taken() {
         /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
+# Without PORT, a pair at random, so that clusters that start together do not meet; below the range from which the kernel
+# gives ports to outgoing connections, none of which is a listener that `port_taken` would see.
 choose_port() {
-    local port
     if [ -n "${PORT:-}" ]; then
         if port_taken "$PORT" || port_taken $((PORT + 1)); then die "port $PORT or $((PORT + 1)) is taken."; fi
+        MON_PORT=$PORT
         return
     fi
-    for ((port = 42300; port < 42500; port += 2)); do
-        if ! port_taken "$port" && ! port_taken $((port + 1)); then PORT=$port; return; fi
+    while :; do
+        MON_PORT=$((10000 + RANDOM % 5000 * 2))
+        if ! port_taken $MON_PORT && ! port_taken $((MON_PORT + 1)); then return; fi
     done
-    die "no free pair of ports between 42300 and 42499; set PORT."
 }
 
 uuid() { cat /proc/sys/kernel/random/uuid; }
@@ -71,7 +73,7 @@ write_conf() {
     cat >"$DIR/ceph.conf" <<CONF
 [global]
 fsid = $FSID
-mon host = [v2:$ADDR:$PORT,v1:$ADDR:$((PORT + 1))]
+mon host = [v2:$ADDR:$MON_PORT,v1:$ADDR:$((MON_PORT + 1))]
 mon initial members = a
 public addr = $ADDR
 auth cluster required = cephx
@@ -168,7 +170,7 @@ make_monitor() {
     for other in "$DIR/ceph.client.admin.keyring" "$DIR/ceph.client.umbel.keyring" "$DIR/mgr/keyring"; do
         authtool "$keys" --import-keyring "$other"
     done
-    monmaptool --create --clobber --fsid "$FSID" --addv a "[v2:$ADDR:$PORT,v1:$ADDR:$((PORT + 1))]" "$DIR/monmap" >/dev/null
+    monmaptool --create --clobber --fsid "$FSID" --addv a "[v2:$ADDR:$MON_PORT,v1:$ADDR:$((MON_PORT + 1))]" "$DIR/monmap" >/dev/null
     ceph-mon -c "$DIR/ceph.conf" --mkfs -i a --monmap "$DIR/monmap" --keyring "$keys"
     rm -f "$keys" "$DIR/monmap"
 }
@@ -182,10 +184,9 @@ make_osd() {
     ceph-osd -c "$DIR/ceph.conf" -i 0 --mkfs --osd-uuid "$id" >>"$DIR/log/mkfs.log" 2>&1
 }
 
-start() {
-    runs "$1" || "ceph-$1" -c "$DIR/ceph.conf" -i "$2" >>"$DIR/log/start.log" 2>&1 ||
-        die "ceph-$1 did not start; see $DIR/log/$1.log"
-}
+try_start() { runs "$1" || "ceph-$1" -c "$DIR/ceph.conf" -i "$2" >>"$DIR/log/start.log" 2>&1; }
+
+start() { try_start "$1" "$2" || die "ceph-$1 did not start; see $DIR/log/$1.log"; }
 
 until_true() {
     local what=$1 deadline=$((SECONDS + 90))
@@ -219,15 +220,25 @@ make_pools() {
     for pool in $POOLS; do admin osd pool ls | grep -qx "$pool" || die "pool $pool was not made; see $DIR/log/start.log."; done
 }
 
+# Another program can take the port between the look and the monitor's own: then it is another pair's turn.
+start_monitor() {
+    local attempt
+    for attempt in 1 2 3 4 5; do
+        choose_port
+        # What an attempt that broke off has left.
+        rm -rf "$DIR"/{mon,mgr,osd0,run,log}
+        mkdir -p "$DIR"/{mon,mgr,osd0,run,log}
+        write_conf
+        make_monitor
+        if try_start mon a; then return; fi
+        [ -z "${PORT:-}" ] || break
+    done
+    die "ceph-mon did not start; see $DIR/log/mon.log"
+}
+
 create() {
-    choose_port
     FSID=$(uuid)
-    # What an attempt that broke off has left.
-    rm -rf "$DIR"/{mon,mgr,osd0,run,log}
-    mkdir -p "$DIR"/{mon,mgr,osd0,run,log}
-    write_conf
-    make_monitor
-    start mon a
+    start_monitor
     start mgr x
     make_osd
     start osd 0
