@@ -1,4 +1,4 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use umbel_bus::{Desired, HostReport, Observed, ToAgents, ToConductor};
@@ -45,8 +45,8 @@ pub struct CellConductor {
     pub(crate) told: Told,
     pub(crate) images: Arc<dyn ImageCatalog>,
     pub(crate) volumes: Arc<dyn VolumeCatalog>,
-    /// Of the runner of this cell's flows, once there is one.
-    flows: OnceLock<Nudge>,
+    /// Of the runner of this cell's flows.
+    flows: Nudge,
 }
 
 impl CellConductor {
@@ -60,7 +60,7 @@ impl CellConductor {
     ) -> Self {
         let (view, watchers, hosts, told) =
             (View::default(), Watchers::default(), HostsSeen::default(), Told::default());
-        let flows = OnceLock::new();
+        let flows = Nudge::default();
         let Services { images, volumes } = services;
         CellConductor { cell, agents, clock, rng, config, view, watchers, hosts, told, images, volumes, flows }
     }
@@ -69,23 +69,20 @@ impl CellConductor {
         self.cell.id
     }
 
-    /// A runner of this cell's flows, to be made once.
+    /// A runner of this cell's flows.
     pub(crate) fn runner(self: &Arc<Self>, config: &ConductorConfig) -> Arc<Runner<Cell>> {
         let runner = Runner::new(self.cell.db.clone(), self.clock.clone(), &*self.rng, config.runner.clone())
             .with(VolumeAttach(self.clone()))
             .with(VolumeDetach(self.clone()))
             .with(ServerRelease(self.clone()))
-            .with(ServerImage(self.clone()));
-        // A second runner beside the first would be found by its sweep only.
-        let _ = self.flows.set(runner.nudge());
+            .with(ServerImage(self.clone()))
+            .nudged_by(&self.flows);
         Arc::new(runner)
     }
 
     /// A flow was written to this cell.
     pub(crate) fn nudge_flows(&self) {
-        if let Some(nudge) = self.flows.get() {
-            nudge.now();
-        }
+        self.flows.now();
     }
 
     /// What is wanted of a server has changed: acts on it now rather than at the next sweep. To be called after the

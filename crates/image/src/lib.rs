@@ -25,7 +25,7 @@ mod service;
 pub mod store;
 mod web;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 use umbel_client::Transport;
@@ -70,7 +70,7 @@ struct Work {
     importing: Semaphore,
     flattening: Semaphore,
     /// Set once a runner is made.
-    nudge: OnceLock<Nudge>,
+    nudge: Nudge,
 }
 
 struct Regions {
@@ -101,7 +101,7 @@ impl Images {
             tokens: service::Tokens::default(),
             importing: Semaphore::new(config.import_concurrency.max(1)),
             flattening: Semaphore::new(config.flatten_concurrency.max(1)),
-            nudge: OnceLock::new(),
+            nudge: Nudge::default(),
         };
         Ok(Images { db, stores, clock, rng, config, uploads: service::Uploads::default(), twins: Arc::default(), work })
     }

@@ -24,7 +24,7 @@ mod qcow2;
 mod service;
 pub mod store;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use umbel_core::{Clock, Error, Result, Rng};
@@ -85,8 +85,7 @@ pub struct Volumes {
     pub(crate) flattening: Semaphore,
     pub(crate) backups: Targets,
     pub(crate) backup_turns: Semaphore,
-    /// Set once a runner is made.
-    pub(crate) nudge: OnceLock<Nudge>,
+    pub(crate) nudge: Nudge,
 }
 
 impl Volumes {
@@ -111,7 +110,7 @@ impl Volumes {
             backup_turns: Semaphore::new(config.backup.concurrency.max(1)),
             copying: Semaphore::new(config.copy_concurrency.max(1)),
             flattening: Semaphore::new(config.flatten_concurrency.max(1)),
-            nudge: OnceLock::new(),
+            nudge: Nudge::default(),
             db,
             backends,
             images,

@@ -33,7 +33,7 @@ pub enum Next<S> {
     Wait(Duration),
     /// Undoes from this step back to and including that one, then runs that one.
     Rewind(S),
-    /// Ends well; the row goes.
+    /// Ends well; the row goes, if it did not go with [`crate::finish`].
     Done,
 }
 
@@ -46,6 +46,8 @@ pub struct Run {
     /// How often this step failed in a way worth trying again, since it last went well.
     pub attempt: u32,
     pub created_at: Timestamp,
+    pub(crate) kind: String,
+    pub(crate) generation: i64,
 }
 
 #[async_trait]
@@ -57,7 +59,7 @@ pub trait Flow: Send + Sync + 'static {
     /// Stored; a landed name is never changed.
     const KIND: &'static str;
 
-    /// How long after its start the flow gives up and undoes.
+    /// How long after its start the flow waits no more and undoes.
     const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
     /// How often a step is tried that fails with a kind worth trying again (busy, unavailable, timeout).

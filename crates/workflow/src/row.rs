@@ -2,6 +2,8 @@ use serde::Serialize;
 use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_db::{Row, Schema, Tx, args};
 
+use crate::flow::Run;
+
 /// For the migrations of every schema that has flows.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS workflows (\
     id VARCHAR(64) NOT NULL, kind VARCHAR(64) NOT NULL, step VARCHAR(64) NOT NULL, direction VARCHAR(16) NOT NULL, \
@@ -188,10 +190,26 @@ pub(crate) async fn wake<S: Schema>(tx: &mut Tx<S>, id: &str, now: Timestamp) ->
     Ok(())
 }
 
+/// The row goes, unless it went with [`finish`] or another runner has taken the flow.
 pub(crate) async fn end<S: Schema>(tx: &mut Tx<S>, flow: &Leased) -> Result<()> {
+    remove(tx, &flow.id, &flow.kind, flow.generation).await.map(drop)
+}
+
+/// Ends a flow in the transaction of the last thing that it does, whether that is its last step or `failed`.
+///
+/// What a flow sets free, the next request takes at once. If the row ended after that, a flow of the same kind that this
+/// request starts would find it and be taken for the old one; and a process that died in between would have the last
+/// step run again, over what was done with the thing since.
+///
+/// # Errors
+/// `Conflict` if another runner has taken the flow: then nothing of the transaction holds.
+pub async fn finish<S: Schema>(tx: &mut Tx<S>, run: &Run) -> Result<()> {
+    lost(remove(tx, &run.id, &run.kind, run.generation).await?)
+}
+
+async fn remove<S: Schema>(tx: &mut Tx<S>, id: &str, kind: &str, generation: i64) -> Result<u64> {
     let sql = "DELETE FROM workflows WHERE id = ? AND kind = ? AND generation = ?";
-    let changed = tx.execute(sql, args![&flow.id, &flow.kind, flow.generation]).await?;
-    lost(changed)
+    tx.execute(sql, args![id, kind, generation]).await
 }
 
 /// When the next row is due, or comes free from a lease; `None` if there is none.

@@ -71,6 +71,13 @@ impl<S: Schema> Runner<S> {
         self.nudge.clone()
     }
 
+    /// Listens to a nudge that somebody has already: whoever enqueues need not know which runner runs, or when it was made.
+    #[must_use]
+    pub fn nudged_by(mut self, nudge: &Nudge) -> Self {
+        self.nudge = nudge.clone();
+        self
+    }
+
     /// Ends the leases of earlier processes at once. Only where this is known to be the only process on the database.
     pub async fn take_over(&self) -> Result<()> {
         tx!(self.db, "take over flows", |tx| row::release(tx, None).await)
@@ -253,11 +260,17 @@ async fn forward<S: Schema, F: Flow<Schema = S>>(
     let step = step_of::<F>(&row.step)?;
     let run = run_of(row);
     runner.crash(row, step.name(), Moment::BeforeStep)?;
-    let outcome = match runner.clock.now() > row.deadline {
-        true => Err(Error::new(Kind::Internal, "The operation did not finish in time.")),
-        false => flow.run(step, state, &run).await,
-    };
+    let outcome = flow.run(step, state, &run).await;
     runner.crash(row, step.name(), Moment::AfterStep)?;
+    // Judged only where a flow would wait or go round again. A process that was down past the deadline may have done this
+    // step and died before it was saved: what is done is not to be undone because nobody was there to note it.
+    let late = runner.clock.now() > row.deadline;
+    let outcome = match outcome {
+        Ok(Next::Wait(_) | Next::Rewind(_)) if late => {
+            Err(Error::new(Kind::Internal, "The operation did not finish in time."))
+        }
+        outcome => outcome,
+    };
     match outcome {
         Ok(Next::Through(next)) => {
             row.step = next.name().to_owned();
@@ -277,7 +290,7 @@ async fn forward<S: Schema, F: Flow<Schema = S>>(
             runner.end(row).await?;
             return Ok(Some(Left));
         }
-        Err(error) if worth_another_try(&error) && row.attempt + 1 < F::ATTEMPTS => {
+        Err(error) if !late && worth_another_try(&error) && row.attempt + 1 < F::ATTEMPTS => {
             row.attempt += 1;
             tracing::debug!(
                 kind = row.kind,
@@ -391,7 +404,14 @@ fn step_of<F: Flow>(name: &str) -> Result<F::Step> {
 }
 
 fn run_of(row: &Leased) -> Run {
-    Run { id: row.id.clone(), request_id: row.request_id.clone(), attempt: row.attempt, created_at: row.created_at }
+    Run {
+        id: row.id.clone(),
+        request_id: row.request_id.clone(),
+        attempt: row.attempt,
+        created_at: row.created_at,
+        kind: row.kind.clone(),
+        generation: row.generation,
+    }
 }
 
 fn worth_another_try(error: &Error) -> bool {

@@ -48,18 +48,15 @@ impl Images {
     /// What does the flows of this service. [`Images::run_background`] runs one; tests make theirs.
     pub fn runner(self: &Arc<Self>, config: RunnerConfig) -> Arc<Runner<Image>> {
         let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config)
+            .nudged_by(&self.work.nudge)
             .with(ImportFlow(self.clone()))
             .with(FlattenFlow(self.clone()))
             .with(DiscardFlow(self.clone()));
-        // The first one is told of work at once; others find it by looking.
-        let _ = self.work.nudge.set(runner.nudge());
         Arc::new(runner)
     }
 
     /// There is something to do.
     pub(crate) fn nudge(&self) {
-        if let Some(nudge) = self.work.nudge.get() {
-            nudge.now();
-        }
+        self.work.nudge.now();
     }
 }

@@ -16,18 +16,13 @@ const WAIT: Duration = Duration::from_secs(2);
 impl Volumes {
     /// What does the flows of this service. [`Volumes::run_background`] runs one; tests make theirs.
     pub fn runner(self: &Arc<Self>, config: RunnerConfig) -> Arc<Runner<Volume>> {
-        let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config);
-        let runner = flows::all(runner, self);
-        // The first one is told of work at once; others find it by looking.
-        let _ = self.nudge.set(runner.nudge());
-        Arc::new(runner)
+        let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config).nudged_by(&self.nudge);
+        Arc::new(flows::all(runner, self))
     }
 
     /// There is something to do.
     pub(crate) fn nudge(&self) {
-        if let Some(nudge) = self.nudge.get() {
-            nudge.now();
-        }
+        self.nudge.now();
     }
 
     /// Ends the leases of earlier processes at once. Only where this is known to be the only process on the database.

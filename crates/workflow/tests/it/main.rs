@@ -1,6 +1,8 @@
 //! Flows on every engine, and a crash at every moment.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ends;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use umbel_core::{Clock, Error, Kind, Result, SystemClock, SystemRng};
 use umbel_db::testing::{TempDb, open, open_all};
 use umbel_db::{Engine, Migration, Schema, read, tx};
 use umbel_workflow::harness::at_every_moment;
 use umbel_workflow::{
-    Crash, Flow, NewFlow, Next, Run, Runner, RunnerConfig, Step, TABLE, TABLE_INDEX, enqueue, pending,
+    Crash, Flow, NewFlow, Next, Nudge, Run, Runner, RunnerConfig, Step, TABLE, TABLE_INDEX, enqueue, pending,
 };
 
 struct Test;
@@ -189,4 +192,38 @@ async fn a_flow_that_another_process_holds_is_left_to_it() {
     let error = second.run_until_idle(Duration::from_millis(300)).await.unwrap_err();
     assert!(error.is(Kind::Timeout));
     assert_eq!(world.lock().end, None);
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited 60 s for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn work_is_found_at_once_by_whichever_runner_listens() {
+    let db = open::<Test>(Engine::Sqlite).await;
+    let world = Arc::new(Mutex::new(World::default()));
+    let nudge = Nudge::default();
+    let runner = || {
+        let config = RunnerConfig { sweep: Duration::from_secs(3600), ..RunnerConfig::default() };
+        let runner = Runner::new(db.db.clone(), Arc::new(SystemClock), &SystemRng::new(), config);
+        Arc::new(runner.with(Wall(world.clone())).nudged_by(&nudge))
+    };
+    // One that never runs, as the one that ends the leases of earlier processes.
+    runner().take_over().await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(runner().run(stopped));
+    for _ in 0..3 {
+        start(&db, &[]).await;
+        nudge.now();
+        eventually("the flow has ended", async || {
+            !read!(db.db, "left", |tx| pending(tx, Wall::KIND, "w1").await).unwrap()
+        })
+        .await;
+    }
+    stop.send_replace(true);
+    running.await.unwrap();
 }
