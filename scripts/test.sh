@@ -13,7 +13,8 @@
 #   UMBEL_TEST_OPENSTACK                               the `openstack` command                scripts/osc-venv.sh
 #   TMPDIR                                             in the scratch directory
 #
-# A test whose variable is missing fails; nothing is skipped. What outlives a run on purpose: .venv, the guest image and
+# A test whose variable is missing fails; nothing is skipped. Tempest's tests of tests/tempest/pass.txt run against a
+# cloud of this build (scripts/tempest.sh). What outlives a run on purpose: .venv, .venv-tempest, the guest image and
 # cargo's target directory.
 #
 # The runner is cargo-nextest where it is installed (each test a process of its own), else `cargo test`: building nextest
@@ -26,6 +27,7 @@ say() { echo "test: $*" >&2; }
 STATE=
 BEGAN=$(date +%s%N)
 PHASES=()
+TEMPEST_FAILED=
 declare -A SERVICE_PIDS=()
 
 # ---- time -----------------------------------------------------------------------------------------------------------
@@ -161,6 +163,9 @@ doc_tests() {
     cargo test --workspace --doc >"$STATE/log/doc" 2>&1 || { cat "$STATE/log/doc" >&2; return 1; }
 }
 
+# Its failure is remembered, and does not hide what the other tests say.
+tempest() { UMBEL=${CARGO_TARGET_DIR:-target}/debug/umbel scripts/tempest.sh || TEMPEST_FAILED=1; }
+
 run_tests() {
     if has_nextest; then
         cargo nextest run --workspace --profile ci "$@"
@@ -207,10 +212,12 @@ case ${1:-} in
         phase "build" build
         phase "services" await_services
         phase "tests in documents" doc_tests
+        phase "tempest" tempest
         # Before the tests, so that the runner's own summary is the last thing on the screen.
         print_phases
         echo "== tests" >&2
         run_tests
+        [ -z "$TEMPEST_FAILED" ] || { say "all of these passed, but Tempest did not: see above"; exit 1; }
         ;;
     *)
         say "use: scripts/test.sh [check]"
