@@ -5,10 +5,10 @@ use std::time::Duration;
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use umbel_core::{Error, Result};
+use umbel_core::{Error, OnBehalf, Result};
 
 use crate::cloud::accepted;
-use crate::transport::{Body, ByteStream, Transport, collect};
+use crate::transport::{Body, ByteStream, Transport, authenticated, collect};
 
 /// An image as its service shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -80,6 +80,7 @@ pub struct Images {
     transport: Arc<dyn Transport>,
     /// The service's root, without `/v2`.
     endpoint: Arc<str>,
+    on_behalf: Option<OnBehalf>,
 }
 
 const MAX_ANSWER: usize = 4 << 20;
@@ -96,7 +97,14 @@ impl Images {
     pub fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
         let endpoint = endpoint.trim_end_matches('/');
         let endpoint = endpoint.strip_suffix("/v2").unwrap_or(endpoint);
-        Images { transport, endpoint: endpoint.into() }
+        Images { transport, endpoint: endpoint.into(), on_behalf: None }
+    }
+
+    /// From now on tokens are a service's, which works for this user.
+    #[must_use]
+    pub fn on_behalf(mut self, of: OnBehalf) -> Self {
+        self.on_behalf = Some(of);
+        self
     }
 
     pub async fn show(&self, token: &str, id: &str) -> Result<ImageView> {
@@ -214,7 +222,8 @@ impl Images {
         body: Body,
     ) -> Result<http::Response<Body>> {
         let uri = format!("{}{path}", self.endpoint);
-        let mut request = http::Request::builder().method(method).uri(uri).header("x-auth-token", token);
+        let request = http::Request::builder().method(method).uri(uri);
+        let mut request = authenticated(request, token, self.on_behalf.as_ref());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Kind, OnBehalf, Result};
 
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
@@ -22,6 +22,21 @@ impl Body {
             Body::Bytes(bytes) => Box::pin(stream::once(async move { Ok(bytes) })),
             Body::Stream(stream) => stream,
         }
+    }
+}
+
+/// A request with a token: the caller's, or a service's which works for somebody.
+pub(crate) fn authenticated(
+    request: http::request::Builder,
+    token: &str,
+    on_behalf: Option<&OnBehalf>,
+) -> http::request::Builder {
+    match on_behalf {
+        None => request.header("x-auth-token", token),
+        Some(of) => request
+            .header("x-service-token", token)
+            .header(OnBehalf::PROJECT, &of.project_id)
+            .header(OnBehalf::USER, &of.user_id),
     }
 }
 

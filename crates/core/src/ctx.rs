@@ -50,6 +50,20 @@ pub struct AppCredential {
     /// and revoked by its id in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
+    /// The requests that the token is good for; any without rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_rules: Vec<AccessRule>,
+}
+
+/// One kind of request that a token may be used for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessRule {
+    /// Type in the catalog: `compute`.
+    pub service: String,
+    /// As HTTP writes it.
+    pub method: String,
+    /// `*` or `{name}` stands for text without a slash, `**` for any.
+    pub path: String,
 }
 
 /// Who lends to whom.
@@ -76,6 +90,26 @@ impl Principal {
             Scope::Project { id, .. } => Some(id),
             _ => None,
         }
+    }
+}
+
+/// For whom a service works after a request has ended: in its stead goes the service's own token, with these two names
+/// beside it. Nobody's token is kept for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnBehalf {
+    pub user_id: String,
+    pub project_id: String,
+}
+
+impl OnBehalf {
+    /// Headers that say it, beside an `X-Service-Token` and without an `X-Auth-Token`.
+    pub const PROJECT: &'static str = "x-umbel-project-id";
+    pub const USER: &'static str = "x-umbel-user-id";
+
+    /// Whoever asks, in the project of its token.
+    pub fn of(ctx: &Ctx) -> Self {
+        let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
+        OnBehalf { user_id: text(ctx.user_id()), project_id: text(ctx.project_id()) }
     }
 }
 

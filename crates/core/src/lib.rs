@@ -8,7 +8,7 @@ mod rng;
 mod time;
 mod units;
 
-pub use ctx::{AppCredential, Ctx, Principal, RoleName, Scope, SystemScope, Trust};
+pub use ctx::{AccessRule, AppCredential, Ctx, OnBehalf, Principal, RoleName, Scope, SystemScope, Trust};
 pub use error::{Error, Kind, Result};
 pub use id::{Generation, Id};
 pub use rng::{Rng, SeededRng, SystemRng};

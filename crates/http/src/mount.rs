@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use umbel_api::{Method, Microversion, Route};
 use umbel_auth::authorize;
-use umbel_core::{Ctx, Error, Kind, Result};
+use umbel_core::{Ctx, Error, Kind, OnBehalf, Principal, Result, Scope};
 
 use crate::exchange::Exchange;
 use crate::fault::Reader;
@@ -28,10 +28,14 @@ use crate::{App, FaultStyle, Reply, Req, Versions, origin};
 /// A service as the router sees it.
 pub(crate) struct Mount {
     pub app: App,
+    /// Its name, as its prefix has it: `compute`.
+    pub service: &'static str,
     pub prefix: &'static str,
     pub fault: FaultStyle,
     pub versions: Option<(Versions, Label)>,
     pub max_json: usize,
+    /// See [`crate::Service::on_behalf`].
+    pub on_behalf: bool,
     /// Under which names an answer carries the request's id.
     pub request_id_headers: Vec<HeaderName>,
     /// Counts what no route fits.
@@ -181,7 +185,8 @@ impl Mount {
         request_id: Arc<str>,
     ) -> Result<Req> {
         let route = mounted.route;
-        let ctx = self.context(&parts.headers, request_id)?;
+        let mut ctx = self.context(&parts.headers, request_id)?;
+        self.hold_to_rules(&mut ctx, &parts);
         authorize(route.rule, route.policy, &ctx)?;
         let values = values.of(&ctx)?;
         Ok(Req {
@@ -215,7 +220,26 @@ impl Mount {
         if let Some(token) = text("x-service-token") {
             ctx.service = Some(self.app.verifier.verify(token)?);
         }
+        let named = (text(OnBehalf::PROJECT), text(OnBehalf::USER));
+        if let (true, None, (Some(project), Some(user))) = (self.on_behalf, text("x-auth-token"), named) {
+            // From here on the request is that user's, and has no service's rights.
+            ctx.principal = ctx.service.take().filter(|by| by.has_role("service")).map(|by| stand_in(&by, project, user));
+        }
         Ok(ctx)
+    }
+
+    /// A token that is not for this request is as good as none. What a service passes on for a user was held to the
+    /// rules where it came in.
+    fn hold_to_rules(&self, ctx: &mut Ctx, parts: &Parts) {
+        let rules = ctx.principal.as_deref().map_or(&[][..], umbel_auth::rules_of);
+        let passed_on = ctx.service.as_ref().is_some_and(|by| by.has_role("service"));
+        if rules.is_empty() || passed_on {
+            return;
+        }
+        if !umbel_auth::permits(rules, self.service, parts.method.as_str(), parts.uri.path()) {
+            tracing::debug!("a token's access rules do not allow the request");
+            (ctx.principal, ctx.token) = (None, None);
+        }
     }
 
     /// Calls the handler. What writes gets a task of its own: a connection that breaks drops the future that answers
@@ -265,6 +289,26 @@ fn pick<'r>(routes: &'r [Mounted], method: &str, version: Microversion) -> Resul
         true => Err(Error::new(Kind::MethodNotAllowed, "The method is not allowed for this resource.")),
         false => Err(Error::not_found("The resource could not be found.")),
     }
+}
+
+/// A member of the project, whatever else the user may be: a service's token must not become an administrator's.
+fn stand_in(by: &Principal, project: &str, user: &str) -> Arc<Principal> {
+    let scope = Scope::Project {
+        id: project.to_owned(),
+        name: String::new(),
+        domain_id: String::new(),
+        domain_name: String::new(),
+    };
+    Arc::new(Principal {
+        user_id: user.to_owned(),
+        user_name: String::new(),
+        user_domain_id: String::new(),
+        user_domain_name: String::new(),
+        scope,
+        roles: vec!["member".into(), "reader".into()],
+        application_credential: None,
+        ..by.clone()
+    })
 }
 
 /// The methods of a path, as a refusal must name them.

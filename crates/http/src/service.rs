@@ -54,6 +54,7 @@ pub struct Service {
     /// The version (`/v3`) below which every path may also be written with the token's project behind it, as clients
     /// with an old catalog do: `/v3/{project_id}/volumes`.
     pub project_below: Option<&'static str>,
+    on_behalf: bool,
     mounted: Vec<(&'static Route, Handler)>,
 }
 
@@ -70,6 +71,7 @@ impl Service {
             max_json: 112 * 1024,
             legacy_request_id,
             project_below: None,
+            on_behalf: false,
             mounted: Vec::new(),
         }
     }
@@ -83,6 +85,18 @@ impl Service {
     #[must_use]
     pub fn project_below(mut self, version: &'static str) -> Self {
         self.project_below = Some(version);
+        self
+    }
+
+    /// Other services may work here for a user whose token they have not kept: with a service's token alone, and the
+    /// names of user and project beside it ([`umbel_core::OnBehalf`]). Such a request has the rights of a member of
+    /// that project and no others.
+    ///
+    /// Refused: tokens kept in the rows of work that outlasts its request. They are good for all services and, until
+    /// they expire, for whoever reads the database or its backups.
+    #[must_use]
+    pub fn on_behalf(mut self) -> Self {
+        self.on_behalf = true;
         self
     }
 
@@ -133,8 +147,13 @@ impl App {
     /// `GET /metrics`, for a port of its own: without a token, as a collector has none. It tells routes, counts and
     /// durations, nothing of anybody's things, but those are the operator's to know.
     pub fn metrics_router() -> axum::Router {
-        let metrics = axum::routing::get(async || {
-            ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics::render())
+        App::metrics_router_with(Arc::new(String::new))
+    }
+
+    /// As [`App::metrics_router`], with what else the process measures behind it: whole lines of the same format.
+    pub fn metrics_router_with(more: Arc<dyn Fn() -> String + Send + Sync>) -> axum::Router {
+        let metrics = axum::routing::get(async move || {
+            ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics::render() + &more())
         });
         axum::Router::new().route("/metrics", metrics)
     }
@@ -148,10 +167,12 @@ impl App {
         let ids = [Some("x-openstack-request-id"), service.legacy_request_id];
         let mount = Arc::new(Mount {
             app: self.clone(),
+            service: name,
             prefix,
             fault: service.fault,
             versions: service.versions.map(|versions| (versions, Label::of(&versions))),
             max_json: service.max_json,
+            on_behalf: service.on_behalf,
             request_id_headers: ids.into_iter().flatten().filter_map(name_of).collect(),
             unrouted: metrics::meter(name, "", ""),
         });

@@ -16,6 +16,10 @@ pub static UPDATE: Route =
 pub static DELETE: Route =
     Route::new(Method::Delete, "/v3/snapshots/{snapshot_id}", "volume:delete_snapshot", Rule::Member);
 
+/// Of several volumes at one point in time. An extension, by which compute makes images of servers.
+pub static TOGETHER: Route =
+    Route::new(Method::Post, "/v3/snapshots/together", "volume:create_snapshots_together", Rule::Service);
+
 const METADATA: &str = "/v3/snapshots/{snapshot_id}/metadata";
 const METADATA_ITEM: &str = "/v3/snapshots/{snapshot_id}/metadata/{key}";
 pub static METADATA_SHOW: Route = Route::new(Method::Get, METADATA, "volume:get_snapshot_metadata", Rule::Reader);
@@ -42,6 +46,23 @@ pub struct NewSnapshot {
     /// A volume that is in use too. From 3.66 on always so.
     pub force: Option<Value>,
     pub metadata: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotTogether {
+    /// Whose they are shown as; their projects are their volumes'.
+    pub user_id: String,
+    pub name: String,
+    pub snapshots: Vec<SnapshotOf>,
+}
+
+/// A snapshot by an id that its caller has drawn, so that asking again does not make another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotOf {
+    pub id: String,
+    pub volume_id: String,
 }
 
 #[derive(Deserialize)]

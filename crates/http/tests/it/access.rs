@@ -16,6 +16,10 @@ static SERVICE: Route = Route::new(Method::Get, "/service", "p:service", Rule::S
 const ALL: [&Route; 6] = [&PUBLIC, &AUTHENTICATED, &READER, &MEMBER, &ADMIN, &SERVICE];
 
 fn router(keys: &Keys) -> Router {
+    keys.app.router(vec![service()])
+}
+
+fn service() -> Service {
     let routes = ALL.into_iter().fold(Routes::new(().into()), |routes, route| {
         routes.on(route, async |_, req| {
             let who = req.ctx.user_id().unwrap_or("nobody").to_owned();
@@ -23,7 +27,7 @@ fn router(keys: &Keys) -> Router {
             Ok(Reply::bytes(200, "text/plain", text))
         })
     });
-    keys.app.router(vec![Service::new("/identity", FaultStyle::Identity).routes(routes)])
+    Service::new("/identity", FaultStyle::Identity).routes(routes)
 }
 
 async fn statuses(router: &Router, headers: &[(&str, &str)]) -> Vec<u16> {
@@ -75,6 +79,35 @@ async fn a_bad_token_is_none() {
     }
     let good = ask(&router, "GET", "/identity/public", &[("x-auth-token", &keys.member())]).await;
     assert_eq!(good.text(), "user true false");
+}
+
+/// A service without a user's token, for a user whom it names.
+#[tokio::test]
+async fn a_service_works_on_behalf_where_that_is_open() {
+    let keys = Keys::new();
+    let (closed, open) = (router(&keys), keys.app.router(vec![service().on_behalf()]));
+    let (user, service) = (keys.member(), keys.token(project(), &["service", "admin"]));
+    let named = [("x-umbel-project-id", "other"), ("x-umbel-user-id", "someone")];
+    let with = |first: (&'static str, &str)| [(first.0, first.1.to_owned()), (named[0].0, "other".into()), (named[1].0, "someone".into())];
+    let ask = async |router: &Router, first: (&'static str, &str)| {
+        let headers = with(first);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        statuses(router, &headers).await
+    };
+    // A member of the project, and neither an administrator nor a service.
+    assert_eq!(ask(&open, ("x-service-token", &service)).await, [200, 200, 200, 200, 403, 403]);
+    let headers = [("x-service-token", service.as_str()), named[0], named[1]];
+    let answer = crate::support::ask(&open, "GET", "/identity/member", &headers).await;
+    assert_eq!(answer.text(), "someone false false");
+    // Not everywhere, not by a user, and not beside a user's token, good or bad.
+    assert_eq!(ask(&closed, ("x-service-token", &service)).await, [200, 401, 401, 401, 401, 401]);
+    assert_eq!(ask(&open, ("x-service-token", &user)).await, [200, 401, 401, 401, 401, 401]);
+    for token in [user.as_str(), "nonsense"] {
+        let both = [("x-service-token", service.as_str()), ("x-auth-token", token), named[0], named[1]];
+        let answer = crate::support::ask(&open, "GET", "/identity/public", &both).await;
+        assert!(!answer.text().starts_with("someone"), "{}", answer.text());
+    }
+    assert_eq!(ask(&open, ("x-auth-token", &user)).await, [200, 200, 200, 200, 403, 403]);
 }
 
 #[tokio::test]

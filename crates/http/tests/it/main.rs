@@ -6,6 +6,7 @@ mod faults;
 mod observed;
 mod paging;
 mod routing;
+mod rules;
 mod sockets;
 mod support;
 mod versions;

@@ -62,5 +62,5 @@ pub fn service(state: Arc<Images>) -> Service {
         .on(&routes::CACHE_IMAGE, cache::create)
         .on(&routes::UNCACHE_IMAGE, cache::delete)
         .on(&routes::CLEAR_CACHE, cache::clear);
-    Service::new("/image", FaultStyle::Image).routes(metadefs::mount(routes))
+    Service::new("/image", FaultStyle::Image).on_behalf().routes(metadefs::mount(routes))
 }

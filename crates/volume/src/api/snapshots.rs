@@ -17,6 +17,7 @@ use crate::listing;
 use crate::model::{SnapshotId, SnapshotStatus};
 use crate::service::Caller;
 use crate::service::snapshots::WantedSnapshot;
+use crate::service::together::WantedTogether;
 use crate::store::snapshots::{self, SnapshotFilter};
 
 pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
@@ -27,6 +28,7 @@ pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
         .on(&wire::SHOW, show)
         .on(&wire::UPDATE, update)
         .on(&wire::DELETE, delete)
+        .on(&wire::TOGETHER, together)
 }
 
 async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
@@ -57,6 +59,20 @@ async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let row = state.create_snapshot(&caller, &wanted).await?;
     let snapshot = view::snapshot(row, false);
     Ok(Reply::versioned(202, req.version, wire::OneSnapshot { snapshot }))
+}
+
+async fn together(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
+    let caller = Caller::of(&req.ctx)?;
+    let asked = req.json::<wire::SnapshotTogether>().await?;
+    let mut snapshots = Vec::new();
+    for one in &asked.snapshots {
+        let id = one.id.parse().map_err(|_| Error::bad_request(format!("'{}' is no id.", one.id)))?;
+        snapshots.push((id, one.volume_id.parse().map_err(|_| crate::service::volume_not_found(&one.volume_id))?));
+    }
+    let name = short("name", Some(asked.name))?.unwrap_or_default();
+    let rows = state.snapshot_together(&caller, &WantedTogether { user_id: asked.user_id, name, snapshots }).await?;
+    let snapshots = rows.into_iter().map(|row| view::snapshot(row, false)).collect();
+    Ok(Reply::versioned(202, req.version, wire::Snapshots { snapshots, snapshots_links: None, count: None }))
 }
 
 async fn show(state: Arc<Volumes>, req: Req) -> Result<Reply> {

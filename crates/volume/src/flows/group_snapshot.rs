@@ -126,7 +126,8 @@ impl GroupSnapshotFlow {
     }
 }
 
-async fn end_part(
+/// A snapshot that was being made is not any more.
+pub(super) async fn end_part(
     tx: &mut Tx<Volume>,
     part: SnapshotRow,
     status: SnapshotStatus,

@@ -16,6 +16,7 @@ pub(crate) mod reimage;
 pub(crate) mod relocate;
 pub(crate) mod revert;
 pub(crate) mod snapshot;
+pub(crate) mod snapshot_together;
 pub(crate) mod start;
 pub(crate) mod upload;
 
@@ -42,5 +43,6 @@ pub(crate) fn all(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume
     let runner = backup_create::add(runner, state);
     let runner = backup_delete::add(runner, state);
     let runner = backup_restore::add(runner, state);
+    let runner = snapshot_together::add(runner, state);
     snapshot::add(runner, state)
 }

@@ -20,6 +20,7 @@ pub(crate) mod qos_specs;
 pub(crate) mod reimage;
 pub(crate) mod services;
 pub(crate) mod snapshots;
+pub(crate) mod together;
 pub(crate) mod transfers;
 pub(crate) mod types;
 pub(crate) mod uploads;

@@ -15,7 +15,7 @@ impl Volumes {
     /// `reserved`: also a volume that a server has reserved, which compute asks for when it rebuilds the server.
     pub(crate) async fn reimage_volume(&self, ctx: &Ctx, id: VolumeId, image: &str, reserved: bool) -> Result<()> {
         let caller = Caller::of(ctx)?;
-        let image = self.image_for(&caller, ctx.token.as_deref(), image).await?;
+        let image = self.image_for(ctx.token.as_deref(), image).await?;
         let now = self.clock.now();
         tx!(self.db, "reimage volume", |tx| {
             let volume = caller.lock_volume(tx, id).await?;

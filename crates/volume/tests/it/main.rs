@@ -3,11 +3,16 @@
 
 mod admin;
 mod attachments;
+mod audit;
 mod backups;
+mod books;
 mod cloud;
+mod crash;
+mod flows;
 mod groups;
 mod manageable;
 mod moves;
 mod sources;
 mod store;
+mod together;
 mod volumes;
