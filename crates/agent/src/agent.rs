@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::book::{Book, Job, Seen};
 use crate::config::{AgentConfig, HostPools, ImageStore};
-use crate::tasks::{self, Export, Exports, Wanted};
+use crate::tasks::{self, Export, Exports, Holds, Wanted};
 use crate::turns::Turns;
 use crate::volumes::Ledger;
 
@@ -42,6 +42,7 @@ pub struct Agent {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) turns: Turns,
     pub(crate) exports: Mutex<Exports>,
+    pub(crate) holds: Mutex<Holds>,
     /// For work that outlives the call that asks for it.
     me: Weak<Agent>,
     /// Servers that have work and no worker.
@@ -68,6 +69,7 @@ impl Agent {
             ledger: Mutex::default(),
             turns: Turns::default(),
             exports: Mutex::default(),
+            holds: Mutex::default(),
             slots: Semaphore::new(config.parallel),
             imports: Semaphore::new(config.imports),
             config,
@@ -239,6 +241,10 @@ impl OnHost for Agent {
             Task::Snapshot { server_id, disks, snapshot, quiesce } => {
                 tasks::snapshot(self.myself()?, Wanted { server_id, disks, snapshot, quiesce }).await
             }
+            Task::Freeze { server_id, limit_ms, required } => {
+                tasks::freeze(self.myself()?, server_id, Duration::from_millis(limit_ms), required).await
+            }
+            Task::Thaw { server_id } => tasks::thaw(self.myself()?, server_id).await,
             Task::RemoveSnapshot { disks, snapshot, .. } => {
                 tasks::remove_snapshot(self.myself()?, disks, snapshot).await
             }

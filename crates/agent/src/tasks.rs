@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use umbel_bus::{DiskRef, SnapshotAt, TaskReply};
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::{Pool, Power};
@@ -24,6 +25,13 @@ type Ended = Option<Result<(), (Kind, String)>>;
 
 /// Uploads under way, by image.
 pub(crate) type Exports = HashMap<String, watch::Receiver<Ended>>;
+
+/// Guests that are held until somebody says otherwise, each with what ends it in time.
+pub(crate) type Holds = HashMap<Uuid, Hold>;
+
+pub(crate) struct Hold {
+    limit: AbortHandle,
+}
 
 /// A snapshot that is asked for.
 pub(crate) struct Wanted {
@@ -53,7 +61,7 @@ pub(crate) async fn snapshot(agent: Arc<Agent>, wanted: Wanted) -> Result<TaskRe
         // No start and no attachment meanwhile: a disk may change its file now.
         let _turn = agent.turns.of(wanted.server_id).await;
         if !agent.has_snapshots(&wanted).await? {
-            let frozen = agent.quiesce(&wanted).await?;
+            let frozen = agent.quiesce(wanted.server_id, wanted.quiesce).await?;
             let made = agent.make_snapshots(&wanted).await;
             if frozen {
                 agent.thaw(wanted.server_id).await;
@@ -61,6 +69,55 @@ pub(crate) async fn snapshot(agent: Arc<Agent>, wanted: Wanted) -> Result<TaskRe
             made?;
         }
         agent.locations(&wanted).await
+    })
+    .await
+}
+
+/// Holds a guest for others. Asked again, the time begins anew.
+pub(crate) async fn freeze(agent: Arc<Agent>, id: Uuid, limit: Duration, required: bool) -> Result<TaskReply> {
+    to_the_end(async move {
+        let _turn = agent.turns.of(id).await;
+        if !matches!(agent.hypervisor.state(id).await?, Some(Power::Running | Power::Paused)) {
+            return Ok(TaskReply::Held(true));
+        }
+        if !agent.quiesce(id, required).await? {
+            return Ok(TaskReply::Held(false));
+        }
+        let late = agent.clone();
+        let limit = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            tracing::warn!(server = %id, "a guest that was held is let go: nobody did so in time");
+            late.holds.lock().remove(&id);
+            late.thaw(id).await;
+        });
+        if let Some(before) = agent.holds.lock().insert(id, Hold { limit: limit.abort_handle() }) {
+            before.limit.abort();
+        }
+        Ok(TaskReply::Held(true))
+    })
+    .await
+}
+
+pub(crate) async fn thaw(agent: Arc<Agent>, id: Uuid) -> Result<TaskReply> {
+    to_the_end(async move {
+        let hold = agent.holds.lock().remove(&id);
+        let held = hold.is_some();
+        if let Some(hold) = hold {
+            hold.limit.abort();
+        }
+        if matches!(agent.hypervisor.state(id).await?, Some(Power::Running | Power::Paused)) {
+            // Of one that nobody holds there is nothing to undo; but an earlier agent may have begun it.
+            match agent.hypervisor.thaw(id).await {
+                Err(error) if held => {
+                    tracing::debug!(server = %id, cause = error.cause(), "tried again: {error}");
+                    agent.thaw(id).await;
+                }
+                Err(error) => tracing::debug!(server = %id, cause = error.cause(), "nothing to thaw: {error}"),
+                Ok(()) => {}
+            }
+            return Ok(TaskReply::Held(held));
+        }
+        Ok(TaskReply::Held(true))
     })
     .await
 }
@@ -103,8 +160,7 @@ impl Agent {
     }
 
     /// Has the guest hold its file systems; whether it does. A guest that does not run holds them anyway.
-    async fn quiesce(&self, wanted: &Wanted) -> Result<bool> {
-        let id = wanted.server_id;
+    async fn quiesce(&self, id: Uuid, required: bool) -> Result<bool> {
         if !matches!(self.hypervisor.state(id).await?, Some(Power::Running | Power::Paused)) {
             return Ok(false);
         }
@@ -114,7 +170,7 @@ impl Agent {
                 Ok(true)
             }
             // Whatever it began must not last.
-            Err(error) if wanted.quiesce => {
+            Err(error) if required => {
                 self.thaw(id).await;
                 let text = format!("The guest cannot be quiesced: {}", error.message());
                 Err(Error::new(Kind::Conflict, text).because(error.cause().unwrap_or("no cause was told")))
@@ -175,7 +231,8 @@ impl Agent {
         for disk in &wanted.disks {
             let pool = self.pool(&disk.pool)?;
             let location = pool.location(&disk.name, &wanted.snapshot).to_string();
-            made.push(SnapshotAt { location, size_bytes: size(&**pool, &disk.name).await? });
+            let size_bytes = pool.snapshot_size(&disk.name, &wanted.snapshot).await?;
+            made.push(SnapshotAt { location, size_bytes });
         }
         Ok(TaskReply::Snapshot(made))
     }
@@ -203,7 +260,7 @@ impl Agent {
     async fn export(&self, export: &Export) -> Result<()> {
         let _turn = self.imports.acquire().await.map_err(Error::internal)?;
         let pool = self.pool(&export.disk.pool)?;
-        let size = size(&**pool, &export.disk.name).await?;
+        let size = pool.snapshot_size(&export.disk.name, &export.snapshot).await?;
         let bytes = pool.read(&export.disk.name, Some(&export.snapshot), 0, size).await?;
         self.images.upload(&export.image_id, size, bytes).await
     }
@@ -218,9 +275,4 @@ impl Drop for Leave<'_> {
     fn drop(&mut self) {
         self.agent.exports.lock().remove(self.image_id);
     }
-}
-
-async fn size(pool: &dyn Pool, disk: &str) -> Result<u64> {
-    let info = pool.stat(disk).await?;
-    info.map(|info| info.size).ok_or_else(|| Error::not_found(format!("There is no disk '{disk}'.")))
 }

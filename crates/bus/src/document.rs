@@ -272,6 +272,12 @@ pub enum Task {
         /// The guest's agent must hold its file systems meanwhile; without it, it is asked to where it answers.
         quiesce: bool,
     },
+    /// The guest's agent holds its file systems until [`Task::Thaw`], and no longer than `limit_ms`: for snapshots that
+    /// others make than the host. Answered by [`TaskReply::Held`]. Without `required`, a guest whose agent does not
+    /// answer goes on as it is.
+    Freeze { server_id: Uuid, limit_ms: u64, required: bool },
+    /// Ends [`Task::Freeze`], whether it was ever done or not; whether the guest was held until now.
+    Thaw { server_id: Uuid },
     /// Clones of the snapshots live on.
     RemoveSnapshot { server_id: Uuid, disks: Vec<DiskRef>, snapshot: String },
     /// Sends the snapshot's bytes to the image service, as the data of an image that is queued.
@@ -284,6 +290,8 @@ pub enum TaskReply {
     Console(Blob),
     /// A location for each disk, in the order of the question.
     Snapshot(Vec<SnapshotAt>),
+    /// Nothing in the guest writes. So it is with one that is off.
+    Held(bool),
     Done,
 }
 

@@ -180,6 +180,10 @@ impl Pool for CephPool {
         .await
     }
 
+    async fn snapshot_size(&self, disk: &str, snapshot: &str) -> Result<u64> {
+        transfer::size_at(&self.cluster, &self.ceph, disk, snapshot).await
+    }
+
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         let snapshot = snapshot.to_owned();
         self.run(with(disk, move |ceph, disk, image| match image.remove_snapshot(&snapshot) {

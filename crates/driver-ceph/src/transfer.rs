@@ -39,6 +39,17 @@ const UNDO_PAUSES: [Duration; 5] =
 /// A disk of unknown size begins with this, and doubles. Space that is not written to costs nothing.
 const FIRST_SIZE: u64 = GIB;
 
+/// Bytes of a snapshot, whatever its disk has grown to.
+pub async fn size_at(cluster: &CephCluster, ceph: &CephName, disk: &str, snapshot: &str) -> Result<u64> {
+    let (ceph, disk, snapshot) = (ceph.clone(), disk.to_owned(), snapshot.to_owned());
+    let look = cluster.run(move |connection| {
+        let about = ceph.snapshot(&disk, &snapshot);
+        let image = ceph.open(connection)?.open(Which::Name(&disk), Some(&snapshot), Access::Read);
+        image.and_then(|image| image.size()).map_err(|failed| failed.about(&about))
+    });
+    look.await
+}
+
 pub async fn read(
     cluster: &CephCluster,
     ceph: &CephName,

@@ -232,6 +232,12 @@ impl Pool for LocalPool {
         self.snapshot_together(&[(disk, snapshot)]).await
     }
 
+    async fn snapshot_size(&self, disk: &str, snapshot: &str) -> Result<u64> {
+        let snapshot = snapshot.to_owned();
+        let chain = self.run(disk, move |store, pool, disk| ops::open(store, pool, disk, Some(&snapshot))).await?;
+        Ok(chain.size())
+    }
+
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         let snapshot = snapshot.to_owned();
         self.run(disk, move |store, pool, disk| ops::remove_snapshot(store, pool, disk, &snapshot)).await

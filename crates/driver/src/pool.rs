@@ -218,6 +218,9 @@ pub trait Pool: Send + Sync {
     /// One point in time. Creating it again is not a failure.
     async fn snapshot(&self, disk: &str, snapshot: &str) -> Result<()>;
 
+    /// The disk's size in bytes when the snapshot was made; the disk may have grown since.
+    async fn snapshot_size(&self, disk: &str, snapshot: &str) -> Result<u64>;
+
     /// Clones of the snapshot live on. Removing it again is not a failure.
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()>;
 

@@ -147,6 +147,12 @@ async fn a_snapshot_is_sent_to_the_image_service_once() {
     world.pool.guest_writes(&disk_name(server.id), 0, b"before").unwrap();
     server.ask(server.snapshot(false)).await.unwrap();
     world.pool.guest_writes(&disk_name(server.id), 0, b"after!").unwrap();
+    // It grows meanwhile, and the snapshot does not.
+    world.pool.resize(&disk_name(server.id), 6 * MIB).await.unwrap();
+    let TaskReply::Snapshot(made) = server.ask(server.snapshot(false)).await.unwrap() else {
+        panic!("a snapshot was asked for")
+    };
+    assert_eq!(made[0].size_bytes, 4 * MIB);
     let export =
         Task::Export { server_id: server.id, disk: server.root(), snapshot: "snap".into(), image_id: "new".into() };
     let (one, two) = tokio::join!(server.ask(export.clone()), server.ask(export.clone()));
@@ -158,4 +164,48 @@ async fn a_snapshot_is_sent_to_the_image_service_once() {
     let missing =
         Task::Export { server_id: server.id, disk: server.root(), snapshot: "none".into(), image_id: "other".into() };
     assert!(server.ask(missing).await.unwrap_err().is(Kind::NotFound));
+}
+
+/// For snapshots that the volume service makes.
+#[tokio::test]
+async fn a_guest_is_held_for_others_and_not_for_ever() {
+    let server = Server::new().await;
+    let (world, server_id) = (&server.world, server.id);
+    let frozen = || world.hypervisor.is_frozen(server_id).unwrap();
+    let freeze = |limit_ms, required| server.ask(Task::Freeze { server_id, limit_ms, required });
+    let thaw = || server.ask(Task::Thaw { server_id });
+    let (held, loose) = (TaskReply::Held(true), TaskReply::Held(false));
+    const LONG: u64 = 600_000;
+
+    // Without an agent in the guest it goes on, or not.
+    assert_eq!(freeze(LONG, false).await.unwrap(), loose);
+    assert!(freeze(LONG, true).await.unwrap_err().is(Kind::Conflict));
+    assert_eq!(thaw().await.unwrap(), loose);
+
+    world.hypervisor.guest_runs_agent(server_id).unwrap();
+    for _ in 0..2 {
+        assert_eq!(freeze(LONG, true).await.unwrap(), held);
+        assert!(frozen());
+    }
+    assert_eq!(thaw().await.unwrap(), held);
+    assert!(!frozen());
+    assert_eq!(thaw().await.unwrap(), loose);
+
+    // Nobody comes to let it go.
+    assert_eq!(freeze(1, true).await.unwrap(), held);
+    eventually(async || !frozen()).await;
+    assert_eq!(thaw().await.unwrap(), loose);
+
+    // A guest that is off writes nothing.
+    world.hypervisor.guest_powers_off(server_id).unwrap();
+    assert_eq!((freeze(LONG, true).await.unwrap(), thaw().await.unwrap()), (held.clone(), held));
+}
+
+async fn eventually(condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it never came to be");
 }

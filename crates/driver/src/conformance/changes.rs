@@ -106,6 +106,9 @@ async fn differences(bench: &Bench<'_>) {
     covers("diff to now", &done("diff", pool.diff(&disk, Some("one"), None).await), &first, &second);
 
     done("resize", pool.resize(&disk, 12 * MIB).await);
+    let then = done("size of a snapshot", pool.snapshot_size(&disk, "two").await);
+    assert_eq!(then, size as u64, "a snapshot does not grow with its disk");
+    refused("size of no snapshot", pool.snapshot_size(&disk, "none").await, Kind::NotFound);
     let mut third = second.clone();
     third.resize(12 * MIB as usize, 0);
     let grown = done("diff", pool.diff(&disk, Some("two"), None).await);

@@ -146,6 +146,10 @@ impl Pool for SimulatedPool {
         self.snapshot_together(&[(disk, snapshot)]).await
     }
 
+    async fn snapshot_size(&self, disk: &str, snapshot: &str) -> Result<u64> {
+        self.perform(Operation::Read, disk, |pool| Ok(pool.data(disk, Some(snapshot))?.size)).await
+    }
+
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         self.perform(Operation::RemoveSnapshot, disk, |pool| {
             pool.disk_mut(disk)?.snapshots.retain(|known| known.name != snapshot);
@@ -201,8 +205,8 @@ impl Pool for SimulatedPool {
         self.world.perform(Operation::Purge, "", || self.world.pools.lock().purge(&self.name)).await
     }
 
-    fn attachment(&self, _disk: &str) -> Attachment {
-        Attachment::Simulated
+    fn attachment(&self, disk: &str) -> Attachment {
+        Attachment::Simulated { pool: self.name.clone(), disk: disk.to_owned() }
     }
 
     async fn rename(&self, disk: &str, to: &str) -> Result<()> {
