@@ -211,7 +211,8 @@ mod tests {
         cd.cdrom = true;
         let mut long = file("/d");
         long.serial = "x".repeat(21);
-        for disks in [vec![disk(Attachment::Simulated)], vec![long], vec![cd; 5]] {
+        let simulated = Attachment::Simulated { pool: "p".into(), disk: "d".into() };
+        for disks in [vec![disk(simulated)], vec![long], vec![cd; 5]] {
             assert!(arguments(&spec(disks), Path::new("/c"), Accelerator::Tcg).is_err());
         }
     }

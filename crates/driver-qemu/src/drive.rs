@@ -75,6 +75,13 @@ pub(crate) fn overlay_number(node: &str, first: &str) -> Option<u32> {
     }
 }
 
+/// The node of the disk's next overlay, or of its next place.
+pub(crate) fn next_overlay(node: &str) -> String {
+    let first = first_node(node);
+    let number = overlay_number(node, first).unwrap_or_default();
+    format!("{first}.{}", number + 1)
+}
+
 /// The node without its overlay's number.
 pub(crate) fn first_node(node: &str) -> &str {
     match node.rsplit_once('.') {
@@ -118,7 +125,9 @@ pub(crate) fn block_node(disk: &DomainDisk, name: &str) -> Result<Value> {
                 conf.to_str().ok_or_else(|| Error::bad_request("The path of a Ceph configuration is not UTF-8."))?;
             ("raw", json!({"driver": "rbd", "pool": pool, "image": image, "user": user, "conf": conf}))
         }
-        Attachment::Simulated => return Err(Error::bad_request("A simulated disk cannot be given to a real guest.")),
+        Attachment::Simulated { .. } => {
+            return Err(Error::bad_request("A simulated disk cannot be given to a real guest."));
+        }
     };
     let mut place = place;
     let mut node = json!({"driver": format, "node-name": name});
@@ -190,6 +199,65 @@ pub(crate) struct Plug {
     pub(crate) read_only: bool,
     /// Bytes that the guest sees.
     pub(crate) size: u64,
+}
+
+impl Plug {
+    pub(crate) fn overlay(&self) -> u32 {
+        overlay_number(&self.node, first_node(&self.node)).unwrap_or_default()
+    }
+
+    pub(crate) fn is_at(&self, place: &Attachment) -> bool {
+        self.attachment().is_some_and(|here| is_same(&here, place))
+    }
+
+    /// Where it is, as far as QEMU's name of the place tells.
+    pub(crate) fn attachment(&self) -> Option<Attachment> {
+        place_of(&self.place, if self.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw })
+    }
+}
+
+/// Whether both are one place; whoever opens it.
+pub(crate) fn is_same(one: &Attachment, other: &Attachment) -> bool {
+    match (one, other) {
+        (Attachment::File { path, .. }, Attachment::File { path: other, .. }) => path == other,
+        (
+            Attachment::Rbd { pool, image, conf, .. },
+            Attachment::Rbd { pool: other_pool, image: other_image, conf: other_conf, .. },
+        ) => (pool, image, conf) == (other_pool, other_image, other_conf),
+        _ => false,
+    }
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    driver: String,
+    file: Option<Box<Opened>>,
+    filename: Option<String>,
+    pool: Option<String>,
+    image: Option<String>,
+    user: Option<String>,
+    conf: Option<String>,
+}
+
+/// What QEMU's name of a place stands for: a path, or `json:` with what it was opened with.
+pub(crate) fn place_of(name: &str, format: DiskFormat) -> Option<Attachment> {
+    if name.starts_with('/') {
+        return Some(Attachment::File { path: name.into(), format });
+    }
+    let mut opened: Opened = serde_json::from_str(name.strip_prefix("json:")?).ok()?;
+    while let Some(below) = opened.file {
+        opened = *below;
+    }
+    match opened.driver.as_str() {
+        "file" => Some(Attachment::File { path: opened.filename?.into(), format }),
+        "rbd" => Some(Attachment::Rbd {
+            pool: opened.pool?,
+            image: opened.image?,
+            user: opened.user?,
+            conf: opened.conf?.into(),
+        }),
+        _ => None,
+    }
 }
 
 #[derive(Deserialize)]
@@ -286,6 +354,33 @@ mod tests {
         check("node-ab.1", "node-a", None);
         check("#block12", "node-a", None);
         assert_eq!((first_node("node-a.12"), first_node("node-a"), first_node("node7")), ("node-a", "node-a", "node7"));
+    }
+
+    #[test]
+    fn overlays_are_numbered_upwards() {
+        let check = |node: &str, want: &str| assert_eq!(next_overlay(node), want);
+        check("node-a", "node-a.1");
+        check("node-a.1", "node-a.2");
+        check("node3", "node3.1");
+        check("node3.9", "node3.10");
+    }
+
+    #[test]
+    fn places_are_known_by_qemus_names() {
+        let check = |name: &str, want: Option<Attachment>| assert_eq!(place_of(name, DiskFormat::Raw), want, "{name}");
+        let file = Attachment::File { path: "/d".into(), format: DiskFormat::Raw };
+        check("/d", Some(file.clone()));
+        check(r#"json:{"driver": "raw", "file": {"driver": "file", "filename": "/d", "aio": "threads"}}"#, Some(file));
+        let rbd = |image: &str| Attachment::Rbd {
+            pool: "vms".into(),
+            image: image.into(),
+            user: "u".into(),
+            conf: "/c".into(),
+        };
+        let name = r#"json:{"driver": "raw", "file": {"pool": "vms", "image": "i", "conf": "/c", "driver": "rbd", "user": "u"}}"#;
+        check(name, Some(rbd("i")));
+        check("nbd://host", None);
+        assert!(is_same(&rbd("i"), &rbd("i")) && !is_same(&rbd("i"), &rbd("j")));
     }
 
     #[test]

@@ -57,7 +57,12 @@ impl Driver {
         let Some(running) = &mut self.running else { return Ok(Power::Shutdown) };
         let mut power = running.connect(&self.home).await?;
         if self.home.is(Passing::Held) {
-            // A process that died has stopped the guest for a moment that is long over.
+            // A process that died has stopped the guest for a moment that is long over. What its disks have come to is
+            // settled first: before the guest writes, each place is as good as the other.
+            let settled = self.settle_mirrors().await;
+            if let Err(error) = settled.and(self.compare_disks().await) {
+                tracing::warn!(server = %self.home.id, "the disks of a guest are not known: {}", error.for_log());
+            }
             match self.let_on().await {
                 Ok(()) => power = Power::Running,
                 Err(error) => tracing::error!(server = %self.home.id, "a guest stands still: {}", error.for_log()),
@@ -117,6 +122,14 @@ impl Driver {
             Request::Resume => self.change(&Command::CONT, Power::Running).await,
             Request::Attach(disk) => self.attach(*disk).await,
             Request::Resize(which, size) => self.resize(&which, size).await,
+            Request::Mirror(serial, to, answer) => {
+                // Nobody waits any more: as good. So below.
+                self.mirror(&serial, &to).await.map(|so_far| answer.send(so_far).unwrap_or_default())
+            }
+            Request::CancelMirror(serial) => self.cancel_mirror(&serial).await,
+            Request::IsAt(serial, place, answer) => {
+                self.is_disk_at(&serial, &place).await.map(|is| answer.send(is).unwrap_or_default())
+            }
             Request::FindAgent(answer) => self.find_agent(answer).await,
             Request::PrepareSwitch(moves) => self.prepare_switch(&moves).await,
             Request::Switch(moves) => self.switch(&moves).await,

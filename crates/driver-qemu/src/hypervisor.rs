@@ -12,7 +12,9 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::task::spawn_blocking;
 use umbel_core::{Error, Result};
-use umbel_driver::{DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
+use umbel_driver::{
+    Attachment, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Mirroring, Power,
+};
 use uuid::Uuid;
 
 use crate::home::{Home, Passing};
@@ -275,6 +277,22 @@ impl Hypervisor for QemuHypervisor {
 
     async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()> {
         self.ask(id, Request::Resize(Which::Serial(serial.to_owned()), size)).await
+    }
+
+    async fn mirror_disk(&self, id: Uuid, serial: &str, to: &Attachment) -> Result<Mirroring> {
+        let (answer, so_far) = oneshot::channel();
+        self.ask(id, Request::Mirror(serial.to_owned(), to.clone(), answer)).await?;
+        so_far.await.map_err(|error| Error::internal(error).because("a disk's way to another place"))
+    }
+
+    async fn cancel_mirror(&self, id: Uuid, serial: &str) -> Result<()> {
+        self.ask(id, Request::CancelMirror(serial.to_owned())).await
+    }
+
+    async fn is_at(&self, id: Uuid, serial: &str, place: &Attachment) -> Result<bool> {
+        let (answer, found) = oneshot::channel();
+        self.ask(id, Request::IsAt(serial.to_owned(), place.clone(), answer)).await?;
+        found.await.map_err(|error| Error::internal(error).because("the place of a disk"))
     }
 
     async fn freeze(&self, id: Uuid) -> Result<u32> {

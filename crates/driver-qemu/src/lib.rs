@@ -33,6 +33,7 @@ mod host;
 mod hypervisor;
 mod live;
 mod machine;
+mod mirror;
 mod plugging;
 mod process;
 mod qmp;

@@ -37,6 +37,13 @@ struct Node {
     name: String,
     #[serde(rename = "file")]
     place: String,
+    image: Image,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    #[serde(rename = "virtual-size")]
+    virtual_size: u64,
 }
 
 /// The disks with the files that links lead to. A missing file is for QEMU to complain about.
@@ -163,15 +170,53 @@ impl Driver {
 
     /// Closes the node and its overlays, of which there need not be any. None of them may be in use.
     pub(crate) async fn close(&mut self, first: &str) -> Result<()> {
-        let nodes = self.nodes().await?;
-        let mut found: Vec<(u32, String)> =
-            nodes.into_iter().filter_map(|node| Some((drive::overlay_number(&node.name, first)?, node.name))).collect();
-        // The uppermost first: each holds the one below.
-        found.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
-        for (_, name) in found {
+        for name in self.opened(first, |_| true).await? {
             self.qemu(&Command::with("blockdev-del", json!({"node-name": name}))).await?;
         }
         Ok(())
+    }
+
+    /// Closes those that are above this one of a disk's nodes, and what is below it and no part of it.
+    pub(crate) async fn close_all_but(&mut self, serial: &str, number: u32) -> Result<()> {
+        let first = drive::node_name(serial);
+        for name in self.opened(&first, |other| other > number).await? {
+            self.qemu(&Command::with("blockdev-del", json!({"node-name": name}))).await?;
+        }
+        for name in self.opened(&first, |other| other < number).await? {
+            match self.qemu(&Command::with("blockdev-del", json!({"node-name": name}))).await {
+                // QEMU refuses what is in use, and nothing else.
+                Err(error) if error.is(Kind::Conflict) => {}
+                closed => drop(closed?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk's nodes whose numbers are meant, the uppermost first: each holds the one below.
+    async fn opened(&mut self, first: &str, which: impl Fn(u32) -> bool) -> Result<Vec<String>> {
+        let nodes = self.nodes().await?;
+        let mut found: Vec<(u32, String)> =
+            nodes.into_iter().filter_map(|node| Some((drive::overlay_number(&node.name, first)?, node.name))).collect();
+        found.retain(|(number, _)| which(*number));
+        found.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// Whether the node is there, and open at this place.
+    pub(crate) async fn is_open_at(&mut self, name: &str, place: &Attachment) -> Result<bool> {
+        let file = drive::file_node(name);
+        let nodes = self.nodes().await?;
+        // Of an overlay, the node itself may bear no path.
+        let named = nodes.iter().filter(|node| node.name == name || node.name == file);
+        let mut places = named.filter_map(|node| drive::place_of(&node.place, DiskFormat::Raw));
+        Ok(places.any(|here| drive::is_same(&here, place)))
+    }
+
+    /// Bytes that a guest would see of the node.
+    pub(crate) async fn size_of(&mut self, name: &str) -> Result<u64> {
+        let nodes = self.nodes().await?;
+        let node = nodes.iter().find(|node| node.name == name);
+        node.map(|node| node.image.virtual_size).ok_or_else(|| Error::internal(format!("QEMU has no node {name}")))
     }
 
     async fn nodes(&mut self) -> Result<Vec<Node>> {
@@ -198,6 +243,8 @@ impl Driver {
             self.refresh().await?;
             let is = |plug: &&Plug| plug.serial.as_deref() == Some(serial);
             let device = self.plugs.borrow().iter().find(is).map(|plug| plug.device.clone());
+            // What is copied elsewhere is held by more than its device.
+            self.cancel_mirror(serial).await?;
             if device.is_some() {
                 return Ok(device);
             }
@@ -300,11 +347,8 @@ impl Driver {
 /// Lets the definition name what QEMU has open.
 fn follow(disk: &mut DomainDisk, plugs: &[Plug]) {
     let Some(plug) = plugs.iter().find(|plug| plug.serial.as_ref() == Some(&disk.serial)) else { return };
-    if let Attachment::File { path, format } = &mut disk.attachment
-        && plug.place.starts_with('/')
-    {
-        *path = plug.place.clone().into();
-        *format = if plug.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+    if let Some(here) = plug.attachment().filter(|here| !drive::is_same(here, &disk.attachment)) {
+        disk.attachment = here;
     }
 }
 

@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use umbel_core::{Error, Kind, Result};
@@ -17,6 +16,7 @@ use crate::drive::{self, Plug};
 use crate::driver::Driver;
 use crate::home::Passing;
 use crate::machine::Move;
+use crate::mirror::Job;
 use crate::qmp::Command;
 
 /// An empty overlay has next to nothing to commit.
@@ -24,13 +24,6 @@ const COMMIT: Duration = Duration::from_secs(30);
 
 /// Between two looks at a job.
 const LOOK: Duration = Duration::from_millis(20);
-
-#[derive(Deserialize)]
-struct Job {
-    id: String,
-    status: String,
-    error: Option<String>,
-}
 
 impl Driver {
     /// The disks that the guest writes to, with their overlays. One that has gone over before is left out.
@@ -46,7 +39,7 @@ impl Driver {
         }
         self.refresh().await?;
         for (plug, one) in self.pairs(moves) {
-            let node = next_overlay(&plug.node);
+            let node = drive::next_overlay(&plug.node);
             // What a driver has left that died before the transaction.
             self.close(&node).await?;
             let disk = DomainDisk {
@@ -72,7 +65,7 @@ impl Driver {
         let actions: Vec<Value> = pairs
             .iter()
             .map(|(plug, _)| {
-                let data = json!({"node": plug.node, "overlay": next_overlay(&plug.node)});
+                let data = json!({"node": plug.node, "overlay": drive::next_overlay(&plug.node)});
                 json!({"type": "blockdev-snapshot", "data": data})
             })
             .collect();
@@ -88,7 +81,7 @@ impl Driver {
         }
         self.refresh().await?;
         for (plug, _) in self.pairs(moves) {
-            self.close(&next_overlay(&plug.node)).await?;
+            self.close(&drive::next_overlay(&plug.node)).await?;
         }
         let plugs = self.plugs.borrow().clone();
         for one in moves {
@@ -105,9 +98,7 @@ impl Driver {
         self.qemu(&Command::with("block-commit", json!({"job-id": id, "device": overlay}))).await?;
         let begun = Instant::now();
         while begun.elapsed() < COMMIT {
-            let answer = self.qemu(&Command::with("query-jobs", json!({}))).await?;
-            let jobs: Vec<Job> = serde_json::from_str(answer.get())
-                .map_err(|error| Error::internal(error).because("reading QEMU's jobs"))?;
+            let jobs = self.jobs().await?;
             match jobs.iter().find(|job| job.id == id) {
                 None => return Ok(()),
                 Some(Job { error: Some(error), .. }) => return Err(not_switched(Error::internal(error))),
@@ -153,12 +144,6 @@ fn writes(plug: &Plug, file: &Path) -> bool {
     !plug.read_only && Path::new(&plug.place) == file
 }
 
-fn next_overlay(node: &str) -> String {
-    let first = drive::first_node(node);
-    let number = drive::overlay_number(node, first).unwrap_or_default();
-    format!("{first}.{}", number + 1)
-}
-
 fn go_over(disk: &mut DomainDisk, pairs: &[(Plug, &Move)]) {
     if let Attachment::File { path, format } = &mut disk.attachment
         && let Some((_, one)) = pairs.iter().find(|(_, one)| one.from == *path)
@@ -173,19 +158,5 @@ fn not_switched(error: Error) -> Error {
     match error.is(Kind::Conflict) {
         true => Error::new(Kind::Internal, "The guest's disk cannot go over to its overlay.").because(cause),
         false => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn overlays_are_numbered_upwards() {
-        let check = |node: &str, want: &str| assert_eq!(next_overlay(node), want);
-        check("node-a", "node-a.1");
-        check("node-a.1", "node-a.2");
-        check("node3", "node3.1");
-        check("node3.9", "node3.10");
     }
 }

@@ -31,7 +31,20 @@ pub enum Attachment {
         user: String,
         conf: PathBuf,
     },
-    Simulated,
+    /// A disk of a simulated pool.
+    Simulated {
+        pool: String,
+        disk: String,
+    },
+}
+
+/// How far a guest's disk is on its way to another place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirroring {
+    /// Bytes copied, and bytes to copy in all; the guest's writes can make the latter grow.
+    Copying { done: u64, total: u64 },
+    /// The guest has the disk there, and no more where it was.
+    There,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +165,25 @@ pub trait Hypervisor: Send + Sync {
     /// Shows the guest that a disk has grown to `size` bytes. Nothing to do for a guest that is off, or that sees as much
     /// already; `NotFound` if a running guest has no such disk.
     async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()>;
+
+    /// Brings a running guest's disk to another place, where a disk lies that is at least as large and nobody uses; what is
+    /// on it is overwritten. Begins, or does what is next to do, and returns at once: to be called until it says
+    /// [`Mirroring::There`]. The copying goes on between calls, and outlives this process. What the guest writes meanwhile
+    /// is written to both; once they are equal the guest stands still for a moment, and goes on with the new one. Its
+    /// definition follows.
+    ///
+    /// # Errors
+    /// `NotFound` if the guest has no such disk; `Conflict` if it is off; `BadRequest` if there is less room than the disk
+    /// has bytes, or more and the driver cannot cope with it. After any failure the guest has its disk where it was.
+    async fn mirror_disk(&self, id: Uuid, serial: &str, to: &Attachment) -> Result<Mirroring>;
+
+    /// Gives up a copying that [`Hypervisor::mirror_disk`] began: the guest keeps its disk where it is, and nothing else
+    /// is held open. No failure if there is none.
+    async fn cancel_mirror(&self, id: Uuid, serial: &str) -> Result<()>;
+
+    /// Whether the guest has this disk at this place: by its definition while it is off. False for a disk it does not
+    /// have.
+    async fn is_at(&self, id: Uuid, serial: &str, place: &Attachment) -> Result<bool>;
 
     /// Has the guest's agent flush and hold its file systems; their number, or 0 if they were held before. `Unavailable`
     /// where no agent answers.

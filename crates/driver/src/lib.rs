@@ -12,7 +12,8 @@ mod pool;
 mod simulated;
 
 pub use hypervisor::{
-    Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, LiveDisks, Power,
+    Attachment, DiskFormat, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, LiveDisks,
+    Mirroring, Power,
 };
 pub use local::{LocalPool, LocalStore};
 pub use location::Location;

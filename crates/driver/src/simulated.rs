@@ -51,6 +51,8 @@ pub enum Operation {
     Attach,
     Detach,
     Extend,
+    /// Each step of a disk's way to another place.
+    Mirror,
     Freeze,
     Thaw,
 }
@@ -140,6 +142,11 @@ impl Simulation {
     /// [`Kind::Timeout`], as when the link to a cluster breaks at the wrong moment.
     pub fn lose_answers(&self, operation: Operation, times: usize) {
         self.inject(operation, times, Fault { kind: Kind::Timeout, after: true });
+    }
+
+    /// Nothing fails any more but by itself.
+    pub fn heal(&self) {
+        self.faults.lock().clear();
     }
 
     fn inject(&self, operation: Operation, times: usize, fault: Fault) {

@@ -10,7 +10,7 @@ use umbel_driver_qemu::QemuHypervisor;
 
 use crate::support::{Host, eventually, says, spec};
 
-const SIZE: u64 = 64 * MIB;
+pub const SIZE: u64 = 64 * MIB;
 
 /// Writes ever higher numbers into the first sector of the second disk, and says so.
 const COUNTS: &str = "#!/bin/sh
@@ -21,7 +21,7 @@ while :; do
 done
 ";
 
-fn path_of(disk: &DomainDisk) -> PathBuf {
+pub fn path_of(disk: &DomainDisk) -> PathBuf {
     match &disk.attachment {
         Attachment::File { path, .. } => path.clone(),
         other => panic!("{other:?} is no file"),
@@ -41,7 +41,7 @@ fn overlay(host: &Host, name: &str, file: &Path) -> PathBuf {
 }
 
 /// The number on the disk, read as a guest would find it.
-fn number_on(disk: &Path) -> u64 {
+pub fn number_on(disk: &Path) -> u64 {
     let out = disk.with_extension("first");
     let read = Command::new("qemu-img")
         .args(["dd", "-U", "-O", "raw", "bs=512", "count=1"])
@@ -52,19 +52,19 @@ fn number_on(disk: &Path) -> u64 {
     String::from_utf8_lossy(&std::fs::read(out).unwrap()[..8]).parse().unwrap_or(0)
 }
 
-async fn newest(hypervisor: &QemuHypervisor, guest: &DomainSpec) -> u64 {
+pub async fn newest(hypervisor: &QemuHypervisor, guest: &DomainSpec) -> u64 {
     let console = hypervisor.console(guest.id, 4 << 10).await.unwrap();
     let console = String::from_utf8_lossy(&console).into_owned();
     let numbers = console.lines().filter_map(|line| line.trim().strip_prefix("wrote ")?.parse().ok());
     numbers.max().unwrap_or(0)
 }
 
-async fn writes_beyond(hypervisor: &QemuHypervisor, guest: &DomainSpec, number: u64) -> u64 {
+pub async fn writes_beyond(hypervisor: &QemuHypervisor, guest: &DomainSpec, number: u64) -> u64 {
     eventually("the guest writes on", async || newest(hypervisor, guest).await > number).await;
     newest(hypervisor, guest).await
 }
 
-fn counting(host: &Host, name: &str) -> (DomainSpec, PathBuf) {
+pub fn counting(host: &Host, name: &str) -> (DomainSpec, PathBuf) {
     let disk = host.blank(name, SIZE);
     let path = path_of(&disk);
     (spec(vec![host.boot_disk(), disk, host.script(COUNTS)]), path)

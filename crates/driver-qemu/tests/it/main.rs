@@ -8,5 +8,6 @@ mod disks;
 mod guests;
 mod lifetimes;
 mod live;
+mod mirror;
 mod rbd;
 mod support;

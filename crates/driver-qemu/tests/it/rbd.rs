@@ -21,16 +21,28 @@ fn conf() -> PathBuf {
 }
 
 /// An image that is gone with the test.
-struct Image(String);
+pub struct Image(String);
 
 impl Image {
+    /// A blank one of so many MiB.
+    pub fn blank(size: u64) -> Image {
+        let name = format!("{}_disk", Uuid::new_v4());
+        rbd(&["create", "--size", &format!("{size}M"), &format!("{POOL}/{name}")]);
+        Image(name)
+    }
+
+    /// What it holds, as a file.
+    pub fn export(&self, file: &std::path::Path) {
+        rbd(&["export", "--no-progress", &format!("{POOL}/{}", self.0), file.to_str().unwrap()]);
+    }
+
     fn new() -> Image {
         let name = format!("{}_disk", Uuid::new_v4());
         rbd(&["import", "--no-progress", image().to_str().unwrap(), &format!("{POOL}/{name}")]);
         Image(name)
     }
 
-    fn disk(&self) -> DomainDisk {
+    pub fn disk(&self) -> DomainDisk {
         let attachment =
             Attachment::Rbd { pool: POOL.into(), image: self.0.clone(), user: "umbel".into(), conf: conf() };
         DomainDisk { attachment, serial: "rbd-disk".into(), boot_index: Some(0), read_only: false, cdrom: false }

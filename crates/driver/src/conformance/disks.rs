@@ -1,16 +1,20 @@
-//! Promises of [`Hypervisor`] about disks that come, go and grow, and about the guest's agent.
+//! Promises of [`Hypervisor`] about disks that come, go, grow and move, and about the guest's agent.
 
 use umbel_core::Kind;
 use uuid::Uuid;
 
 use super::hypervisor::{Guest, SPARE, becomes, forget, says_times};
 use super::{done, eventually, refused};
-use crate::{DomainDisk, Hypervisor, Power};
+use crate::{Attachment, DomainDisk, Hypervisor, Mirroring, Power};
 
 pub(super) async fn of_nobody(host: &dyn Hypervisor, id: Uuid) {
     refused("disks of an unknown domain", host.disks(id).await, Kind::NotFound);
     refused("detach from an unknown domain", host.detach_disk(id, "serial").await, Kind::NotFound);
     refused("resize for an unknown domain", host.resize_disk(id, "serial", 1).await, Kind::NotFound);
+    let nowhere = Attachment::Simulated { pool: "p".into(), disk: "d".into() };
+    refused("mirror for an unknown domain", host.mirror_disk(id, "serial", &nowhere).await, Kind::NotFound);
+    refused("cancel for an unknown domain", host.cancel_mirror(id, "serial").await, Kind::NotFound);
+    refused("place of an unknown domain's disk", host.is_at(id, "serial", &nowhere).await, Kind::NotFound);
     refused("freeze of an unknown domain", host.freeze(id).await, Kind::NotFound);
     refused("thaw of an unknown domain", host.thaw(id).await, Kind::NotFound);
 }
@@ -101,6 +105,48 @@ pub(super) async fn while_off(host: &dyn Hypervisor, guest: &Guest) {
     done("start, with disks of its own", host.start(&spec).await);
     has(host, id, guest, [false, true]).await;
     done("destroy", host.destroy(id).await);
+    forget(host, id).await;
+}
+
+/// The second spare disk's bytes go to where the first one is, which may have grown.
+pub(super) async fn move_away(host: &dyn Hypervisor, guest: &Guest) {
+    let spec = guest.spec("mirror");
+    let (id, [place, disk]) = (spec.id, &guest.spare);
+    let (serial, from, to) = (disk.serial.as_str(), &disk.attachment, &place.attachment);
+    let at = async |want: [bool; 2]| {
+        let seen = [done("is_at", host.is_at(id, serial, from).await), done("is_at", host.is_at(id, serial, to).await)];
+        assert_eq!(seen, want, "a disk is at one place");
+    };
+    done("start", host.start(&spec).await);
+    is_up(host, id, guest).await;
+    done("attach", host.attach_disk(id, disk).await);
+    shows(host, id, guest, serial, SPARE).await;
+    at([true, false]).await;
+    refused("mirror of a disk that is not there", host.mirror_disk(id, "none", to).await, Kind::NotFound);
+    assert!(!done("is_at", host.is_at(id, "none", to).await), "a disk that is not there is nowhere");
+
+    if done("mirror", host.mirror_disk(id, serial, to).await) != Mirroring::There {
+        for _ in 0..2 {
+            done("cancel", host.cancel_mirror(id, serial).await);
+            at([true, false]).await;
+        }
+    }
+    eventually("the disk is there", async || {
+        done("mirror", host.mirror_disk(id, serial, to).await) == Mirroring::There
+    })
+    .await;
+    assert_eq!(done("mirror again", host.mirror_disk(id, serial, to).await), Mirroring::There);
+    done("cancel of what is done", host.cancel_mirror(id, serial).await);
+    at([false, true]).await;
+    has(host, id, guest, [false, true]).await;
+    assert_eq!(done("state", host.state(id).await), Some(Power::Running), "the guest runs on");
+
+    done("destroy", host.destroy(id).await);
+    at([false, true]).await;
+    refused("mirror for a guest that is off", host.mirror_disk(id, serial, from).await, Kind::Conflict);
+    done("cancel for a guest that is off", host.cancel_mirror(id, serial).await);
+    done("attach to a guest that is off, elsewhere", host.attach_disk(id, disk).await);
+    at([true, false]).await;
     forget(host, id).await;
 }
 

@@ -69,6 +69,7 @@ pub async fn hypervisor(make: impl AsyncFn() -> Arc<dyn Hypervisor>, guest: &Gue
     }
     check("disks that come and go", super::disks::come_and_go(&*host, guest)).await;
     check("disks of a guest that is off", super::disks::while_off(&*host, guest)).await;
+    check("disks that move", super::disks::move_away(&*host, guest)).await;
     check("a guest's agent", super::disks::agent(&*host, guest)).await;
     check("open again", open_again(host, make, guest)).await;
 }

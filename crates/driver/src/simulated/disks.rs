@@ -98,6 +98,17 @@ impl Pools {
         self.add(pool, disk, data, Some(parent))
     }
 
+    /// The bytes of the one become those of the other, which keeps its size.
+    pub fn copy(&mut self, (pool, disk): (&str, &str), (to_pool, to_disk): (&str, &str)) -> Result<()> {
+        let data = self.pool(pool)?.disk(disk)?.data.clone();
+        let to = self.pool(to_pool)?.disk_mut(to_disk)?;
+        if to.data.size < data.size {
+            return Err(Error::bad_request(format!("The disk '{to_disk}' is smaller than '{disk}'.")));
+        }
+        to.data = Data { size: to.data.size, ..data };
+        Ok(())
+    }
+
     /// Under the world's lock, so nobody writes meanwhile.
     pub fn snapshot(&mut self, pool: &str, disks: &[(&str, &str)]) -> Result<()> {
         let mut there = 0;

@@ -10,7 +10,7 @@ use umbel_core::{Error, Result};
 use uuid::Uuid;
 
 use super::{Operation, Simulation};
-use crate::{DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Power};
+use crate::{Attachment, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Mirroring, Power};
 
 /// As many as a slow listener may be behind; more, and it is told that it lags.
 const EVENTS: usize = 1_024;
@@ -42,6 +42,8 @@ struct Domain {
     console: Vec<u8>,
     /// Bytes that the guest was told its disks have grown to, by serial.
     grown: HashMap<String, u64>,
+    /// Where its disks are being brought to, by serial.
+    mirrors: HashMap<String, Attachment>,
     has_agent: bool,
     frozen: bool,
 }
@@ -220,6 +222,7 @@ impl Hypervisor for SimulatedHypervisor {
         self.change(Operation::Detach, id, |domain| {
             domain.spec.disks.retain(|disk| disk.serial != serial);
             domain.grown.remove(serial);
+            domain.mirrors.remove(serial);
         })
         .await
     }
@@ -239,6 +242,46 @@ impl Hypervisor for SimulatedHypervisor {
             Ok(())
         };
         self.world.perform(Operation::Extend, &id.to_string(), grow).await
+    }
+
+    /// Two steps: what a process that died between them has begun, another one ends.
+    async fn mirror_disk(&self, id: Uuid, serial: &str, to: &Attachment) -> Result<Mirroring> {
+        let mirror = || {
+            let mut domains = self.host.domains.lock();
+            let domain = domains.get_mut(&id).ok_or_else(|| unknown(id))?;
+            if !domain.runs() {
+                return Err(Error::conflict(format!("Domain {id} is not running.")));
+            }
+            let disk = domain.spec.disks.iter_mut().find(|disk| disk.serial == serial);
+            let disk = disk.ok_or_else(|| Error::not_found("The guest has no such disk."))?;
+            if disk.attachment == *to {
+                domain.mirrors.remove(serial);
+                return Ok(Mirroring::There);
+            }
+            if domain.mirrors.get(serial) != Some(to) {
+                domain.mirrors.insert(serial.to_owned(), to.clone());
+                return Ok(Mirroring::Copying { done: 0, total: 1 });
+            }
+            self.world.pools.lock().copy(place(&disk.attachment)?, place(to)?)?;
+            disk.attachment = to.clone();
+            domain.mirrors.remove(serial);
+            Ok(Mirroring::There)
+        };
+        self.world.perform(Operation::Mirror, &id.to_string(), mirror).await
+    }
+
+    async fn cancel_mirror(&self, id: Uuid, serial: &str) -> Result<()> {
+        let cancel = || self.host.change(id, |domain| drop(domain.mirrors.remove(serial)));
+        self.world.perform(Operation::Query, &id.to_string(), cancel).await
+    }
+
+    async fn is_at(&self, id: Uuid, serial: &str, at: &Attachment) -> Result<bool> {
+        let look = || {
+            let domains = self.host.domains.lock();
+            let disks = &domains.get(&id).ok_or_else(|| unknown(id))?.spec.disks;
+            Ok(disks.iter().any(|disk| disk.serial == serial && disk.attachment == *at))
+        };
+        self.world.perform(Operation::Query, &id.to_string(), look).await
     }
 
     async fn freeze(&self, id: Uuid) -> Result<u32> {
@@ -270,6 +313,7 @@ impl Host {
             power: Power::Shutdown,
             console: Vec::new(),
             grown: HashMap::new(),
+            mirrors: HashMap::new(),
             has_agent: false,
             frozen: false,
         };
@@ -309,6 +353,7 @@ impl Domain {
 
     fn power_off(&mut self) {
         self.frozen = false;
+        self.mirrors.clear();
         if self.runs() {
             self.power = Power::Shutdown;
         }
@@ -323,6 +368,14 @@ impl Domain {
         self.console.extend_from_slice(line.as_bytes());
         self.console.extend_from_slice(b"\r\n");
         self.console.drain(..self.console.len().saturating_sub(CONSOLE));
+    }
+}
+
+/// Pool and disk.
+fn place(attachment: &Attachment) -> Result<(&str, &str)> {
+    match attachment {
+        Attachment::Simulated { pool, disk } => Ok((pool, disk)),
+        _ => Err(Error::bad_request("A simulated guest has simulated disks only.")),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use umbel_core::{Kind, MIB};
 use umbel_driver::{
-    Attachment, DomainDisk, DomainSpec, HostSize, Hypervisor, Mode, Operation, Pool, Power, Removed,
-    SimulatedHypervisor, SimulatedPool, Simulation, Timings, WriteOptions, conformance,
+    DomainDisk, DomainSpec, HostSize, Hypervisor, Mode, Operation, Pool, Power, Removed, SimulatedHypervisor,
+    SimulatedPool, Simulation, Timings, WriteOptions, conformance,
 };
 use uuid::Uuid;
 
@@ -47,8 +47,12 @@ async fn hypervisor_keeps_every_promise() {
     let world = Simulation::new(Mode::default());
     let make =
         async || Arc::new(SimulatedHypervisor::new(&world, "host-1", HostSize::default())) as Arc<dyn Hypervisor>;
+    let pool = SimulatedPool::new(&world, "vms");
+    for disk in ["first", "second"] {
+        pool.create(disk, conformance::SPARE).await.unwrap();
+    }
     let spare = |serial: &str| DomainDisk {
-        attachment: Attachment::Simulated,
+        attachment: pool.attachment(serial),
         serial: serial.into(),
         boot_index: None,
         read_only: false,
