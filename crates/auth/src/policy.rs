@@ -40,14 +40,15 @@ impl Visible {
     }
 }
 
-/// What a request on one thing may see: an administrator or service everything, anyone else their project's. A list
-/// starts from the project too and widens only where the caller asks for all and is allowed to.
+/// What a request on one thing may see: an administrator or a service that asks for itself everything, anyone else their
+/// project's. A service's token beside a user's widens nothing: what it passes on must find only what its user would. A
+/// list starts from the project too and widens only where the caller asks for all and is allowed to.
 pub fn visible(ctx: &Ctx) -> Result<Visible> {
     let Some(principal) = &ctx.principal else {
         return Err(Error::unauthorized("The request you have made requires authentication."));
     };
     match &principal.scope {
-        _ if principal.is_admin() || ctx.is_service() => Ok(Visible::All),
+        _ if principal.is_admin() || principal.has_role("service") => Ok(Visible::All),
         Scope::Project { id, .. } => Ok(Visible::Project(id.clone())),
         _ => Err(Error::forbidden("A token scoped to a project is needed.")),
     }

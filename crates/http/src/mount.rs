@@ -223,7 +223,8 @@ impl Mount {
         let named = (text(OnBehalf::PROJECT), text(OnBehalf::USER));
         if let (true, None, (Some(project), Some(user))) = (self.on_behalf, text("x-auth-token"), named) {
             // From here on the request is that user's, and has no service's rights.
-            ctx.principal = ctx.service.take().filter(|by| by.has_role("service")).map(|by| stand_in(&by, project, user));
+            ctx.principal =
+                ctx.service.take().filter(|by| by.has_role("service")).map(|by| stand_in(&by, project, user));
         }
         Ok(ctx)
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use umbel_core::SystemScope;
 
+use super::application_credentials::AccessRule;
 use super::{Named, SelfLink};
 use crate::{Method, Route, Rule};
 
@@ -203,6 +204,8 @@ pub struct TokenApplicationCredential {
     pub id: String,
     pub name: String,
     pub restricted: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_rules: Vec<AccessRule>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -88,7 +88,9 @@ async fn a_service_works_on_behalf_where_that_is_open() {
     let (closed, open) = (router(&keys), keys.app.router(vec![service().on_behalf()]));
     let (user, service) = (keys.member(), keys.token(project(), &["service", "admin"]));
     let named = [("x-umbel-project-id", "other"), ("x-umbel-user-id", "someone")];
-    let with = |first: (&'static str, &str)| [(first.0, first.1.to_owned()), (named[0].0, "other".into()), (named[1].0, "someone".into())];
+    let with = |first: (&'static str, &str)| {
+        [(first.0, first.1.to_owned()), (named[0].0, "other".into()), (named[1].0, "someone".into())]
+    };
     let ask = async |router: &Router, first: (&'static str, &str)| {
         let headers = with(first);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -28,18 +28,14 @@ fn body(req: &Req, shown: Shown) -> ApplicationCredential {
         expires_at: row.expires_at.map(|at| at.iso_naive()),
         unrestricted: row.unrestricted,
         roles: roles.into_iter().map(roles::bare).collect(),
-        access_rules: row.rules.into_iter().map(bare_rule).collect(),
+        access_rules: row.rules.into_iter().map(AccessRuleRow::bare).collect(),
         secret,
     }
 }
 
-fn bare_rule(row: AccessRuleRow) -> AccessRule {
-    AccessRule { id: row.id, service: row.service, path: row.path, method: row.method, links: None }
-}
-
 fn rule_body(req: &Req, row: AccessRuleRow) -> AccessRule {
     let links = SelfLink::new(&req.root, &format!("users/{}/access_rules/{}", row.user_id, row.id));
-    AccessRule { links: Some(links), ..bare_rule(row) }
+    AccessRule { links: Some(links), ..row.bare() }
 }
 
 pub(super) async fn list(identity: Arc<Identity>, req: Req) -> Result<Reply> {

@@ -94,9 +94,7 @@ pub(crate) async fn create(
     let role_ids = chosen_roles(principal, own, fields.roles)?;
     let expires_at = fields.expires_at.map(|text| expiry(identity.now(), &text)).transpose()?;
     let rules = fields.access_rules.unwrap_or_default();
-    for rule in &rules {
-        check_rule(rule)?;
-    }
+    rules.iter().try_for_each(check_rule)?;
     let (secret, secret_hash) = match fields.secret {
         Some(secret) if secret.is_empty() => return Err(valid::invalid("secret", "The value should be non-empty")),
         // Chosen by a person, maybe badly.
@@ -127,6 +125,9 @@ pub(crate) async fn create(
         for rule in &rules {
             row.rules.push(rule_for(identity, tx, user_id, rule).await?);
         }
+        row.rules.sort_by(|a, b| a.id.cmp(&b.id));
+        row.rules.dedup();
+        small_enough(&row.rules)?;
         store::application_credentials::insert(tx, &row).await?;
         with_roles(tx, vec![row]).await?.pop().ok_or_else(|| not_found(user_id))
     })
@@ -201,6 +202,21 @@ fn check_rule(rule: &AccessRuleFields) -> Result<()> {
         Some(method) if METHODS.contains(&method.as_str()) => Ok(()),
         Some(_) => Err(valid::invalid("method", "The value is no HTTP method")),
         None => Err(valid::missing("method", "access_rules")),
+    }
+}
+
+/// Rules travel in each token that is made from the credential, and clients, proxies and servers take a header of 16 KiB
+/// at the most.
+const MAX_RULES: usize = 6 * 1024;
+
+fn small_enough(rules: &[AccessRuleRow]) -> Result<()> {
+    // With the names of the three.
+    let size = |rule: &AccessRuleRow| rule.service.len() + rule.method.len() + rule.path.len() + 40;
+    match rules.iter().map(size).sum::<usize>() <= MAX_RULES {
+        true => Ok(()),
+        false => {
+            Err(valid::invalid("access_rules", "The rules are too many for a token; patterns can stand for several"))
+        }
     }
 }
 

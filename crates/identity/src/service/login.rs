@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use umbel_api::identity::auth::Auth;
 use umbel_api::identity::{Extra, Named};
-use umbel_core::{AppCredential, Error, Principal, Result, Rng, Scope, Timestamp, Trust};
+use umbel_core::{AccessRule, AppCredential, Error, Principal, Result, Rng, Scope, Timestamp, Trust};
 use umbel_db::{read, tx};
 
 use super::auth_request::{Ask, CredentialKey, SUPPORTED, Wanted};
@@ -16,7 +16,7 @@ use super::{scopes, valid};
 use crate::directory::Directory;
 use crate::passwords::Verdict;
 use crate::store::Tx;
-use crate::store::application_credentials::LoginCredential;
+use crate::store::application_credentials::{AccessRuleRow, LoginCredential};
 use crate::store::login::{EntityKey, Held, LoginUser, ScopeDomain, ScopeProject};
 use crate::store::trusts::TrustRow;
 use crate::{Identity, store};
@@ -29,8 +29,21 @@ pub(crate) fn unauthorized(cause: &'static str) -> Error {
 pub(crate) struct LoggedIn {
     pub principal: Principal,
     pub directory: Arc<Directory>,
-    pub credential_name: Option<String>,
+    /// What its reply tells of the application credential.
+    pub credential: Option<Told>,
     pub password_expires_at: Option<String>,
+}
+
+/// What is said of an application credential beside a token that was made from it.
+pub(crate) struct Told {
+    pub name: String,
+    pub rules: Vec<AccessRuleRow>,
+}
+
+impl From<LoginCredential> for Told {
+    fn from(credential: LoginCredential) -> Self {
+        Told { name: credential.name, rules: credential.rules }
+    }
 }
 
 /// Everything a login reads from the database.
@@ -97,17 +110,13 @@ pub(crate) async fn log_in(identity: &Identity, auth: Auth) -> Result<LoggedIn> 
     principal.expires_at = ends.into_iter().flatten().fold(principal.expires_at, Timestamp::min);
     if let Some(credential) = &facts.credential {
         let (id, unrestricted) = (credential.id.clone(), credential.unrestricted);
-        principal.application_credential = Some(AppCredential { id, unrestricted, trust: None });
+        principal.application_credential =
+            Some(AppCredential { id, unrestricted, trust: None, access_rules: bare(&credential.rules) });
     }
     if let Some((trust, _)) = facts.lent {
         principal.application_credential = Some(borrow(identity, trust).await?);
     }
-    Ok(LoggedIn {
-        principal,
-        directory,
-        credential_name: facts.credential.map(|credential| credential.name),
-        password_expires_at,
-    })
+    Ok(LoggedIn { principal, directory, credential: facts.credential.map(Told::from), password_expires_at })
 }
 
 /// Counts the use of a trust, and says of the token whose roles it carries.
@@ -120,7 +129,16 @@ async fn borrow(identity: &Identity, trust: TrustRow) -> Result<AppCredential> {
     }
     let TrustRow { id, trustor_user_id, trustee_user_id, impersonation, .. } = trust;
     let trust = Some(Trust { trustor_user_id, trustee_user_id, impersonation });
-    Ok(AppCredential { id, unrestricted: false, trust })
+    Ok(AppCredential { id, unrestricted: false, trust, access_rules: Vec::new() })
+}
+
+fn bare(rules: &[AccessRuleRow]) -> Vec<AccessRule> {
+    let bare = |rule: &AccessRuleRow| AccessRule {
+        service: rule.service.clone(),
+        method: rule.method.clone(),
+        path: rule.path.clone(),
+    };
+    rules.iter().map(bare).collect()
 }
 
 /// 22 characters, as upstream's.
@@ -279,10 +297,6 @@ fn admit(identity: &Identity, ask: &Ask, user: &LoginUser, credential: Option<&L
         Some(credential) if credential.user_id != user.id => return refused("the credential is another user's"),
         Some(credential) if credential.expires_at.is_some_and(|at| at <= now) => {
             return refused("the application credential has expired");
-        }
-        // Nothing behind a token would hold it to them; a token for everything is not what the owner asked for.
-        Some(credential) if credential.has_access_rules => {
-            return refused("access rules cannot be enforced yet");
         }
         _ => {}
     }

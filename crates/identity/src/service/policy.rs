@@ -28,7 +28,7 @@ pub(crate) fn forbidden(policy: &str) -> Error {
 pub(crate) fn sees(ctx: &Ctx, policy: &str) -> Result<Sees> {
     let principal = principal(ctx)?;
     match &principal.scope {
-        _ if principal.is_admin() || ctx.is_service() => Ok(Sees::All),
+        _ if principal.is_admin() || principal.has_role("service") => Ok(Sees::All),
         Scope::System if principal.has_role("reader") => Ok(Sees::All),
         Scope::Domain { id, .. } if principal.has_role("reader") => Ok(Sees::Domain(id.clone())),
         _ => Err(forbidden(policy)),

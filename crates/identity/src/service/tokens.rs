@@ -9,17 +9,18 @@ use umbel_api::identity::auth::{
 use umbel_core::{Ctx, Error, Principal, Result, Scope, SystemScope, Trust};
 use umbel_db::{read, tx};
 
-use super::login;
+use super::login::{self, Told};
 use super::policy;
 use crate::directory::Directory;
 use crate::revoke::Pending;
+use crate::store::application_credentials::AccessRuleRow;
 use crate::{Identity, store};
 
 /// A new token, and what is to be said of it.
 pub(crate) async fn create(identity: &Identity, auth: Auth, with_catalog: bool) -> Result<(String, TokenReply)> {
     let logged_in = login::log_in(identity, auth).await?;
     let token = identity.signer.sign(&logged_in.principal)?;
-    let mut reply = describe(&logged_in.directory, &logged_in.principal, logged_in.credential_name, with_catalog)?;
+    let mut reply = describe(&logged_in.directory, &logged_in.principal, logged_in.credential, with_catalog)?;
     reply.token.user.password_expires_at = logged_in.password_expires_at;
     Ok((token, reply))
 }
@@ -35,16 +36,16 @@ pub(crate) async fn show(
 ) -> Result<TokenReply> {
     let principal = subject_token(identity, ctx, policy, subject, allow_expired)?;
     let directory = identity.directory().await?;
-    let credential_name = match &principal.application_credential {
+    let credential = match &principal.application_credential {
         Some(from) if from.trust.is_none() => {
             let found = read!(identity.db, "read a credential's name", |tx| {
                 store::application_credentials::for_login(tx, &from.id).await
             })?;
-            Some(found.ok_or_else(|| no_token().because("its application credential is gone"))?.name)
+            Some(found.ok_or_else(|| no_token().because("its application credential is gone"))?.into())
         }
         _ => None,
     };
-    describe(&directory, &principal, credential_name, with_catalog)
+    describe(&directory, &principal, credential, with_catalog)
 }
 
 fn no_token() -> Error {
@@ -94,7 +95,7 @@ fn token_trust(id: String, trust: &Trust) -> TokenTrust {
 fn describe(
     directory: &Directory,
     principal: &Principal,
-    credential_name: Option<String>,
+    credential: Option<Told>,
     with_catalog: bool,
 ) -> Result<TokenReply> {
     let named = |id: &str, name: &str| Named { id: id.to_owned(), name: name.to_owned() };
@@ -139,8 +140,10 @@ fn describe(
         match &from.trust {
             Some(trust) => token.trust = Some(token_trust(id, trust)),
             None => {
-                let (name, restricted) = (credential_name.unwrap_or_default(), !from.unrestricted);
-                token.application_credential = Some(TokenApplicationCredential { id, name, restricted });
+                let (name, rules) = credential.map(|told| (told.name, told.rules)).unwrap_or_default();
+                let access_rules = rules.into_iter().map(AccessRuleRow::bare).collect();
+                let restricted = !from.unrestricted;
+                token.application_credential = Some(TokenApplicationCredential { id, name, restricted, access_rules });
             }
         }
     }

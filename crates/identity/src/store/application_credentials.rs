@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use umbel_api::identity::application_credentials::AccessRule;
 use umbel_core::{Result, Timestamp};
 use umbel_db::{Row, Sql, args};
 
@@ -54,6 +55,11 @@ impl AccessRuleRow {
             path: row.text("path")?,
             method: row.text("method")?,
         })
+    }
+
+    /// As it is shown inside something else.
+    pub fn bare(self) -> AccessRule {
+        AccessRule { id: self.id, service: self.service, path: self.path, method: self.method, links: None }
     }
 }
 
@@ -213,7 +219,7 @@ pub(crate) struct LoginCredential {
     pub secret_hash: String,
     pub expires_at: Option<Timestamp>,
     pub unrestricted: bool,
-    pub has_access_rules: bool,
+    pub rules: Vec<AccessRuleRow>,
     pub role_ids: Vec<String>,
 }
 
@@ -236,16 +242,27 @@ async fn login_one(tx: &mut Tx, sql: Sql) -> Result<Option<LoginCredential>> {
     let Some(row) = rows.first() else {
         return Ok(None);
     };
+    let id = row.text("id")?;
+    let rules = match row.opt_text("rule_id")? {
+        Some(_) => rules_of(tx, &id).await?,
+        None => Vec::new(),
+    };
     let role_ids = rows.iter().map(|row| row.opt_text("role_id")).collect::<Result<Vec<_>>>()?;
     Ok(Some(LoginCredential {
-        id: row.text("id")?,
+        id,
         user_id: row.text("user_id")?,
         project_id: row.text("project_id")?,
         name: row.text("name")?,
         secret_hash: row.text("secret_hash")?,
         expires_at: row.opt_time("expires_at")?,
         unrestricted: row.bool("unrestricted")?,
-        has_access_rules: row.opt_text("rule_id")?.is_some(),
+        rules,
         role_ids: role_ids.into_iter().flatten().collect(),
     }))
+}
+
+async fn rules_of(tx: &mut Tx, credential_id: &str) -> Result<Vec<AccessRuleRow>> {
+    let sql = "SELECT r.id, r.user_id, r.service, r.path, r.method FROM application_credential_rules c \
+        JOIN access_rules r ON r.id = c.rule_id WHERE c.credential_id = ? ORDER BY r.id";
+    tx.fetch_all(sql, args![credential_id]).await?.iter().map(AccessRuleRow::read).collect()
 }

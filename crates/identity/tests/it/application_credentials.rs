@@ -186,3 +186,33 @@ async fn access_rules_are_kept() {
         cloud.get(&format!("{rules}/{id}"), &token).await.expect(404);
     }
 }
+
+#[tokio::test]
+async fn access_rules_travel_in_the_token() {
+    for cloud in Cloud::all().await {
+        let (user, token, path) = demo(&cloud).await;
+        let own = format!("/identity/v3/users/{user}");
+        let rule = |path: &str| json!({"service": "identity", "method": "GET", "path": path});
+        let fields = json!({"name": "a", "access_rules": [rule("/v3/users/*"), rule("/v3/auth/projects")]});
+        let made = make(&cloud, &path, &token, fields).await;
+        let login = cloud.authenticate(by_id(&made["id"], &made["secret"])).await;
+        let from = login.token();
+        let mut told = column(&login.body["token"]["application_credential"]["access_rules"], "path");
+        told.sort();
+        assert_eq!(told, ["/v3/auth/projects", "/v3/users/*"]);
+        let shown = cloud.on_token("GET", "", &from, &from).await.expect(200);
+        assert_eq!(shown["token"]["application_credential"], login.body["token"]["application_credential"]);
+        cloud.get(&own, &from).await.expect(200);
+        cloud.get("/identity/v3/auth/projects", &from).await.expect(200);
+        cloud.get(&format!("{own}/projects"), &from).await.expect(401);
+        cloud.get("/identity/v3/auth/catalog", &from).await.expect(401);
+        // A token made from it is as narrow.
+        let again = cloud.authenticate(token_auth(&from, Value::Null)).await.token();
+        cloud.get(&own, &again).await.expect(200);
+        cloud.get(&format!("{own}/projects"), &again).await.expect(401);
+        // More than a token can hold.
+        let rules: Vec<Value> = (0..100).map(|number| rule(&format!("/{number}/{}", "x".repeat(100)))).collect();
+        let body = json!({"application_credential": {"name": "x", "access_rules": rules}});
+        cloud.call("POST", &path, &token, body).await.expect(400);
+    }
+}
