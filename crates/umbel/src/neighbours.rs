@@ -21,7 +21,7 @@ impl Neighbours {
     }
 
     async fn images(&self) -> Result<Images> {
-        Ok(Images::new(self.login.transport().clone(), &self.login.endpoint("image").await?))
+        Ok(Images::new(self.login.clone(), &self.login.endpoint("image").await?))
     }
 
     /// The image service and our own token.
@@ -85,7 +85,7 @@ impl ServerAccess for Neighbours {
         if !endpoint.ends_with("/v2.1") {
             endpoint.push_str("/v2.1");
         }
-        let events = ServerEvents::new(self.login.transport().clone(), &endpoint);
+        let events = ServerEvents::new(self.login.clone(), &endpoint);
         events.volume_extended(&self.login.token().await?, server_id, volume_id).await
     }
 }

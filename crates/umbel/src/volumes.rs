@@ -26,7 +26,7 @@ impl VolumeService {
         if !endpoint.ends_with("/v3") {
             endpoint.push_str("/v3");
         }
-        Ok(Volumes::new(self.login.transport().clone(), &endpoint))
+        Ok(Volumes::new(self.login.clone(), &endpoint))
     }
 
     async fn token(&self, who: Who<'_>) -> Result<String> {
