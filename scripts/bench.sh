@@ -3,11 +3,11 @@
 #
 #   scripts/bench.sh [OUT]      OUT (default .umbel/bench) gets each bench's table and JSON
 #   ONLY="boot list"            only these benches
-#   RUNS=10                     servers per size in `boot`
+#   RUNS=10                     servers per size in `boot`, rounds of `volume`
 #
 #   cloud        hypervisor            disks                measured
-#   local        QEMU                  local files          boot, batch of 20, token
-#   ceph         QEMU                  a one-node Ceph      boot, batch of 20
+#   local        QEMU                  local files          boot, batch of 20, token, volume, storage
+#   ceph         QEMU                  a one-node Ceph      boot, batch of 20, volume, storage
 #   scale        simulated, 10 hosts   the same Ceph        batch of 200
 #   lists        simulated, 10 hosts   simulated            list with 0, 100 and 1,000 servers
 #
@@ -16,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 OUT=${1:-.umbel/bench}
-ONLY=${ONLY:-boot batch token list}
+ONLY=${ONLY:-boot batch token volume storage list}
 RUNS=${RUNS:-10}
 UMBEL=target/release/umbel
 DEADLINE=60
@@ -87,13 +87,17 @@ start_cloud local
 measure boot --runs "$RUNS"
 measure batch --count 20
 measure token
+measure volume --runs "$RUNS"
+measure storage
 stop_cloud
 
-if wanted boot || wanted batch; then
+if wanted boot || wanted batch || wanted volume || wanted storage; then
     scripts/ceph-up.sh "$STATE/ceph" >/dev/null
     start_cloud ceph --ceph "$STATE/ceph/ceph.conf"
     measure boot --runs "$RUNS"
     measure batch --count 20
+    measure volume --runs "$RUNS"
+    measure storage --ceph "$STATE/ceph/ceph.conf"
     stop_cloud
 fi
 

@@ -6,6 +6,7 @@ mod list;
 mod report;
 mod storage;
 mod token;
+mod volume;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +67,11 @@ enum What {
         #[arg(long, default_value = "images")]
         ceph_pool: String,
     },
+    /// One volume after the other: made, cloned, snapshotted, attached to a running server and detached, booted from.
+    Volume {
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
     /// Tokens by password and their validation, by 1 and by 8 clients.
     Token {
         #[arg(long, default_value_t = 5)]
@@ -89,6 +95,7 @@ pub async fn run(args: BenchArgs) -> Result<()> {
             let asked = storage::Asked { mib, runs, volumes, ceph, ceph_pool };
             storage::run(&cloud, &mark(), &asked).await?
         }
+        What::Volume { runs } => volume::run(&Bench::open(&config, &transport).await?, runs).await?,
         What::Token { seconds } => token::run(&config, &transport, Duration::from_secs(seconds)).await?,
     };
     print!("{}", report::table(&figures));

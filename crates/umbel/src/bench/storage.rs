@@ -198,23 +198,30 @@ where
     Ok((results.into_iter().collect::<Result<_>>()?, rate))
 }
 
-async fn made(cloud: &Cloud, kind: &str, path: &str, body: &Value) -> Result<String> {
+/// Its id, once it is available.
+pub(super) async fn made(cloud: &Cloud, kind: &str, path: &str, body: &Value) -> Result<String> {
     let answer: Value = cloud.post("block-storage", path, None, body).await?;
     let id = answer[kind]["id"].as_str().unwrap_or_default().to_owned();
+    reaches(cloud, kind, &format!("{path}/{id}"), "available").await?;
+    Ok(id)
+}
+
+/// Waits until the volume or snapshot has this status.
+pub(super) async fn reaches(cloud: &Cloud, kind: &str, one: &str, wanted: &str) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let shown: Value = cloud.get("block-storage", &format!("{path}/{id}"), None).await?;
+        let shown: Value = cloud.get("block-storage", one, None).await?;
         match shown[kind]["status"].as_str().unwrap_or_default() {
-            "available" => return Ok(id),
+            status if status == wanted => return Ok(()),
             status if status.starts_with("error") || Instant::now() > deadline => {
-                return Err(Error::conflict(format!("The {kind} {id} is {status}.")));
+                return Err(Error::conflict(format!("{one} is {status}, and not {wanted}.")));
             }
             _ => tokio::time::sleep(POLL).await,
         }
     }
 }
 
-async fn gone(cloud: &Cloud, path: &str, id: &str) -> Result<()> {
+pub(super) async fn gone(cloud: &Cloud, path: &str, id: &str) -> Result<()> {
     let one = format!("{path}/{id}");
     cloud.delete("block-storage", &one).await?;
     let deadline = Instant::now() + LIMIT;
