@@ -185,6 +185,16 @@ impl Images {
         if bytes.is_empty() { Ok(Value::Null) } else { read(bytes) }
     }
 
+    /// Gives an image more properties, or others.
+    pub async fn set_properties(&self, token: &str, id: &str, properties: &BTreeMap<String, String>) -> Result<()> {
+        let add = |(name, value): (&String, &String)| {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            serde_json::json!({"op": "add", "path": format!("/{name}"), "value": value})
+        };
+        let body = Value::Array(properties.iter().map(add).collect());
+        self.raw(token, umbel_api::Method::Patch, &format!("/v2/images/{id}"), Some(body)).await.map(drop)
+    }
+
     pub async fn delete(&self, token: &str, id: &str) -> Result<()> {
         self.call(token, Method::DELETE, &format!("/v2/images/{id}"), &[], Body::Empty).await.map(drop)
     }

@@ -19,4 +19,7 @@ pub use fetch::{Admission, Fetched, Fetcher};
 pub use identity::TokenTrust;
 pub use image::{ImageLocation, ImageView, Images, LocationMetadata, NewImage};
 pub use transport::{Body, ByteStream, HttpTransport, Transport, collect};
-pub use volume::{AttachmentView, ConnectionData, ConnectionInfo, NewVolume, VolumeSnapshotView, VolumeView, Volumes};
+pub use volume::{
+    AttachmentView, ConnectionData, ConnectionInfo, NewVolume, SnapshotOf, SnapshotTogether, VolumeSnapshotView,
+    VolumeView, Volumes,
+};

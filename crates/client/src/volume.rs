@@ -5,6 +5,7 @@ use http::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+pub use umbel_api::volume::snapshots::{SnapshotOf, SnapshotTogether};
 use umbel_core::{Error, Kind, OnBehalf, Result};
 
 use crate::cloud::accepted;
@@ -183,18 +184,12 @@ impl Volumes {
         Ok(self.json::<OneSnapshot>(token, Method::GET, &format!("/snapshots/{id}"), None).await?.snapshot)
     }
 
-    /// A snapshot of a volume, also of one in use.
-    pub async fn create_snapshot(&self, token: &str, volume_id: &str, name: &str) -> Result<VolumeSnapshotView> {
-        let body = json!({"snapshot": {"volume_id": volume_id, "name": name, "force": true}});
-        Ok(self.json::<OneSnapshot>(token, Method::POST, "/snapshots", Some(body)).await?.snapshot)
-    }
-
     /// Snapshots of several volumes, of one point in time in each pool, in use or not. They may be `creating` still.
     /// Those of an earlier call with the same ids are told again. An extension, for services only.
     pub async fn snapshot_together(
         &self,
         service_token: &str,
-        request: &umbel_api::volume::snapshots::SnapshotTogether,
+        request: &SnapshotTogether,
     ) -> Result<Vec<VolumeSnapshotView>> {
         let body = serde_json::to_value(request).map_err(Error::internal)?;
         Ok(self.json::<ManySnapshots>(service_token, Method::POST, "/snapshots/together", Some(body)).await?.snapshots)

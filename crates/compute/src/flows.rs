@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use umbel_bus::DiskRef;
-use umbel_core::{Result, Timestamp};
+use umbel_core::{OnBehalf, Result, Timestamp};
 use umbel_db::Tx;
 
 use crate::Cell;
-use crate::model::{BlockDeviceId, ServerId};
+use crate::model::{BlockDevice, BlockDeviceId, ServerId};
 
 /// Kind of the flow that finds a new server its cell and host and brings it up. Its row is in `Db<Api>`, its id the
 /// server's.
@@ -21,14 +21,10 @@ pub const SERVER_CREATE_FIRST: &str = "choose_cell";
 pub const SERVER_CREATE_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 /// What the flow starts from; everything else about the server is in its build request. The flow's own state has these
-/// members and defaults for its others. Not `Debug`: it holds the token.
-#[derive(Clone, Serialize, Deserialize)]
+/// members and defaults for its others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerCreate {
     pub server_id: ServerId,
-    /// The caller's, where volumes are to be made with it: they are the caller's project's, and count for its quota. It
-    /// goes with the flow's row.
-    #[serde(default)]
-    pub token: Option<String>,
 }
 
 /// For flows whose end nobody can do without: what they would leave behind is an orphan.
@@ -95,8 +91,8 @@ pub const SERVER_IMAGE_FIRST: &str = "name";
 /// How long an image may take before it is given up; in the slowest case all bytes of a disk go to the image service.
 pub const SERVER_IMAGE_DEADLINE: Duration = Duration::from_secs(6 * 3_600);
 
-/// What it starts from, and what it adds. Not `Debug`: it holds the token.
-#[derive(Clone, Serialize, Deserialize)]
+/// What it starts from, and what it adds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerImage {
     pub server_id: ServerId,
     pub image_id: String,
@@ -104,8 +100,8 @@ pub struct ServerImage {
     pub disk: DiskRef,
     /// The guest's file systems must be held for the snapshot.
     pub quiesce: bool,
-    /// The caller's: the image, and the older ones that go with a backup, are the caller's to delete.
-    pub token: String,
+    /// Whose the image is, and the older ones that go with a backup.
+    pub behalf: OnBehalf,
     pub rotation: Option<Rotation>,
     /// Of the snapshot, once it is there.
     #[serde(default)]
@@ -113,6 +109,57 @@ pub struct ServerImage {
     /// The image service has the bytes: from here on nothing is taken back.
     #[serde(default)]
     pub published: bool,
+}
+
+/// Kind of the flow that makes an image of a server's volumes: a list of their snapshots. Its row is in `Db<Cell>`, its
+/// id the image's.
+pub const VOLUMES_IMAGE: &str = "volumes_image";
+pub const VOLUMES_IMAGE_FIRST: &str = "name";
+
+/// How long it may take. Snapshots are quick; what takes its time is a service that is away.
+pub const VOLUMES_IMAGE_DEADLINE: Duration = Duration::from_secs(3_600);
+
+/// What it starts from, and what it adds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VolumesImage {
+    pub server_id: ServerId,
+    pub image_id: String,
+    /// Of the image.
+    pub name: String,
+    /// Which holds the guest meanwhile.
+    pub host: Option<String>,
+    /// The guest's file systems must be held for the snapshots.
+    pub quiesce: bool,
+    /// Whose the image is. The snapshots are the volumes' project's.
+    pub behalf: OnBehalf,
+    /// Disks that a server made from the image gets blank.
+    pub blanks: Vec<BlankDisk>,
+    /// Drawn before any is made.
+    #[serde(default)]
+    pub snapshots: Vec<DrawnSnapshot>,
+    /// Of tries that broke off: ids of those that may be there.
+    #[serde(default)]
+    pub stale: Vec<String>,
+    /// The image is active: from here on nothing is taken back.
+    #[serde(default)]
+    pub published: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawnSnapshot {
+    pub id: String,
+    pub device: BlockDevice,
+    /// Once it is made.
+    #[serde(default)]
+    pub size_gib: u64,
+}
+
+/// An ephemeral disk, or swap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlankDisk {
+    pub swap: bool,
+    /// GiB of an ephemeral disk, MiB of swap: as the API has both.
+    pub size: u64,
 }
 
 /// Backups of one type are kept in such a number.

@@ -21,4 +21,5 @@ pub use api::service;
 pub use cells::{CellHandle, CellId, Cells};
 pub use config::Config;
 pub use schema::{Api, Cell};
+pub use service::image_devices::devices_of;
 pub use service::{Compute, ComputeParts, ImageCatalog, MADE_FOR, Nudge, VolumeCatalog, Who, bootstrap};

@@ -13,8 +13,10 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use umbel_api::Method;
-use umbel_client::{AttachmentView, ConnectionData, ConnectionInfo, NewVolume, VolumeSnapshotView, VolumeView};
-use umbel_core::{Error, Kind, Result};
+use umbel_client::{
+    AttachmentView, ConnectionData, ConnectionInfo, NewVolume, SnapshotTogether, VolumeSnapshotView, VolumeView,
+};
+use umbel_core::{Error, Kind, OnBehalf, Result};
 use uuid::Uuid;
 
 use crate::model::{BlockDeviceId, ServerId};
@@ -42,6 +44,7 @@ struct Inner {
     looks: BTreeMap<String, usize>,
     /// What new volumes end as, if not as available.
     ends_as: Option<String>,
+    snapshots_end_as: Option<String>,
     failing: BTreeMap<&'static str, (usize, Kind)>,
     calls: Vec<(&'static str, String)>,
 }
@@ -89,6 +92,11 @@ impl MemoryVolumes {
     pub fn new_ones(&self, slow: usize, ends_as: Option<&str>) {
         let mut inner = self.inner.lock();
         (inner.slow, inner.ends_as) = (slow, ends_as.map(str::to_owned));
+    }
+
+    /// New snapshots are so, rather than available.
+    pub fn snapshots_end_as(&self, status: &str) {
+        self.inner.lock().snapshots_end_as = Some(status.to_owned());
     }
 
     /// The next calls of this name fail.
@@ -181,18 +189,17 @@ impl VolumeCatalog for MemoryVolumes {
         self.inner.lock().snapshots.get(id).cloned().ok_or_else(|| missing("Snapshot", id))
     }
 
-    async fn create_snapshot(&self, token: &str, volume_id: &str, _: &str) -> Result<VolumeSnapshotView> {
-        if token.is_empty() {
-            return Err(Error::unauthorized("A snapshot needs its owner's token."));
-        }
-        self.begin("create_snapshot", volume_id)?;
+    async fn snapshot_together(&self, request: &SnapshotTogether) -> Result<Vec<VolumeSnapshotView>> {
+        self.begin("snapshot_together", &request.name)?;
         let mut inner = self.inner.lock();
-        let size = inner.volume(volume_id)?.size;
-        let id = Uuid::new_v4().to_string();
-        let snapshot =
-            VolumeSnapshotView { id: id.clone(), status: "creating".into(), size, volume_id: volume_id.to_owned() };
-        inner.snapshots.insert(id, snapshot.clone());
-        Ok(snapshot)
+        let mut made = Vec::new();
+        for of in &request.snapshots {
+            let size = inner.volume(&of.volume_id)?.size;
+            let status = inner.snapshots_end_as.clone().unwrap_or_else(|| "available".to_owned());
+            let new = VolumeSnapshotView { id: of.id.clone(), status, size, volume_id: of.volume_id.clone() };
+            made.push(inner.snapshots.entry(of.id.clone()).or_insert(new).clone());
+        }
+        Ok(made)
     }
 
     async fn delete_snapshot(&self, _: Who<'_>, id: &str) -> Result<()> {
@@ -200,9 +207,9 @@ impl VolumeCatalog for MemoryVolumes {
         self.inner.lock().snapshots.remove(id).map(drop).ok_or_else(|| missing("Snapshot", id))
     }
 
-    async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView> {
-        if token.is_empty() {
-            return Err(Error::unauthorized("A volume needs its owner's token."));
+    async fn create(&self, of: &OnBehalf, new: &NewVolume) -> Result<VolumeView> {
+        if of.project_id.is_empty() || of.user_id.is_empty() {
+            return Err(Error::unauthorized("A volume needs an owner."));
         }
         self.begin("create", &new.name)?;
         let volume = VolumeView {

@@ -20,6 +20,7 @@ use crate::image::ServerImage;
 use crate::observe::Told;
 use crate::release::ServerRelease;
 use crate::view::{Looking, View};
+use crate::volumes_image::VolumesImage;
 use crate::watch::Watchers;
 
 /// How many servers one sweep takes up.
@@ -76,6 +77,7 @@ impl CellConductor {
             .with(VolumeDetach(self.clone()))
             .with(ServerRelease(self.clone()))
             .with(ServerImage(self.clone()))
+            .with(VolumesImage(self.clone()))
             .nudged_by(&self.flows);
         Arc::new(runner)
     }

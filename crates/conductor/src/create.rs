@@ -65,9 +65,6 @@ impl Step for CreateStep {
 #[derive(Serialize, Deserialize)]
 pub struct CreateState {
     pub(crate) server_id: ServerId,
-    /// The caller's, where volumes are to be made.
-    #[serde(default)]
-    pub(crate) token: Option<String>,
     /// Block devices whose volumes this flow makes; noted before it makes any.
     #[serde(default)]
     pub(crate) making: Option<Vec<BlockDeviceId>>,

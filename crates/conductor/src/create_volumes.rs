@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use umbel_client::VolumeView;
 use umbel_compute::model::{
-    BlockDevice, BlockDeviceId, Connection, Life, Phase, Server, VolumeToMake, connect_all, edit,
+    BlockDevice, BlockDeviceId, Connection, Life, Phase, Server, ServerId, VolumeToMake, connect_all, edit,
 };
 use umbel_compute::store::servers;
 use umbel_compute::{VolumeCatalog, Who};
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Kind, OnBehalf, Result};
 use umbel_db::{read, tx};
 use umbel_workflow::Next;
 use uuid::Uuid;
@@ -57,9 +57,11 @@ impl ServerCreate {
             state.making = Some(to_make.map(|device| device.id).collect());
             return Ok(Next::Go(CreateStep::Volumes));
         }
+        let (user_id, project_id) = (server.spec.user_id.clone(), server.spec.project_id.clone());
+        let owner = OnBehalf { user_id, project_id };
         for device in &server.state.volumes {
             if let (None, Some(make)) = (device.volume_id, &device.make) {
-                self.make(&cell, state, device, make).await?;
+                self.make(&cell, (id, &owner), device, make).await?;
             }
         }
         let server = read!(cell.cell.db, "read server", |tx| must(tx, id).await)?;
@@ -77,21 +79,16 @@ impl ServerCreate {
     async fn make(
         &self,
         cell: &CellConductor,
-        state: &CreateState,
+        (server_id, owner): (ServerId, &OnBehalf),
         device: &BlockDevice,
         make: &VolumeToMake,
     ) -> Result<()> {
         let volume = match self.catalog().made_for(device.id).await? {
             Some(made) => made,
-            None => {
-                let token = state.token.as_deref().ok_or_else(|| {
-                    Error::new(Kind::Internal, "A volume of the server was not made: the request's token is lost.")
-                })?;
-                self.catalog().create(token, &make.request(device.id)).await?
-            }
+            None => self.catalog().create(owner, &make.request(device.id)).await?,
         };
         let volume_id = Uuid::try_parse(&volume.id).map_err(|error| Error::internal(error).because("a volume's id"))?;
-        let (server_id, device_id) = (state.server_id, device.id);
+        let device_id = device.id;
         tx!(cell.cell.db, "note volume", |tx| {
             let mut server = must(tx, server_id).await?;
             // One that is unwanted by now is not changed any more; the next look finds the volume unnoted.

@@ -13,20 +13,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use umbel_bus::{Task as AgentTask, TaskReply};
 use umbel_compute::flows::{self, Rotation, ServerImage as State};
-use umbel_compute::model::{Fault, Server, Task, imaged, imaging};
-use umbel_compute::store::servers;
+use umbel_compute::model::Task;
 use umbel_compute::{Cell, Who};
 use umbel_core::{Error, Kind, Result};
-use umbel_db::{read, tx};
 use umbel_workflow::{Flow, Next, Run, Step};
 
 use crate::CellConductor;
-use crate::attach::close;
-use crate::cell::{one, unwanted};
+use crate::imaging::Imaging;
 use crate::volumes::{gone_is_good, is_refusal};
-
-/// For how long a request may be between its flow and the image.
-const NAMING: Duration = Duration::from_secs(60);
 
 /// Between two looks for what takes its time.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -79,7 +73,7 @@ impl Flow for ServerImage {
 
     async fn run(&self, step: ImageStep, state: &mut State, run: &Run) -> Result<Next<ImageStep>> {
         match step {
-            ImageStep::Name => self.named(state, run).await,
+            ImageStep::Name => self.imaging(state).named(run, ImageStep::Snapshot).await,
             ImageStep::Snapshot => self.snapshot(state).await,
             ImageStep::Publish => self.publish(state, run).await,
             ImageStep::Export => self.export(state).await,
@@ -93,43 +87,16 @@ impl Flow for ServerImage {
             ImageStep::Tidy | ImageStep::Finish | ImageStep::Export | ImageStep::Publish => Ok(()),
             ImageStep::Snapshot => self.tidy(state).await,
             ImageStep::Name if state.published => Ok(()),
-            ImageStep::Name => self.drop_image(state).await,
+            ImageStep::Name => self.imaging(state).drop_image().await,
         }
     }
 
     async fn failed(&self, state: &mut State, error: &Error, run: &Run) -> Result<()> {
-        self.end(state, run, Some(error).filter(|_| !state.published)).await
+        self.imaging(state).end(run, Some(error).filter(|_| !state.published)).await
     }
 }
 
 impl ServerImage {
-    /// Waits for the request to have named the image. One that was refused has taken its task back.
-    async fn named(&self, state: &State, run: &Run) -> Result<Next<ImageStep>> {
-        let found = self.0.images.state(&state.image_id).await;
-        let unnamed = matches!(&found, Err(error) if error.is(Kind::NotFound));
-        let naming = unnamed && self.0.clock.now() < run.created_at.plus(NAMING);
-        let server = self.read(state).await?;
-        let ours = |server: &Server| imaged(server, &run.request_id, self.0.clock.now()).is_some();
-        match &server {
-            // A request that goes on although its server went would leave an image that nobody makes.
-            None if naming => return Ok(Next::Wait(PAUSE)),
-            Some(server) if ours(server) => {}
-            _ => return Err(Error::conflict("The server is to have no image any more.")),
-        }
-        match found {
-            Err(_) if naming => Ok(Next::Wait(PAUSE)),
-            Err(error) if error.is(Kind::NotFound) => {
-                Err(Error::new(Kind::Internal, "The request that named the image did not end.")
-                    .because(error.for_log()))
-            }
-            Err(error) => Err(error),
-            Ok(_) => {
-                self.show(state, Task::ImageSnapshot, run).await?;
-                Ok(Next::Go(ImageStep::Snapshot))
-            }
-        }
-    }
-
     async fn snapshot(&self, state: &mut State) -> Result<Next<ImageStep>> {
         let task = AgentTask::Snapshot {
             server_id: state.server_id.uuid(),
@@ -146,7 +113,7 @@ impl ServerImage {
 
     async fn publish(&self, state: &mut State, run: &Run) -> Result<Next<ImageStep>> {
         let location = state.location.as_deref().ok_or_else(other_answer)?;
-        self.show(state, Task::ImageUploading, run).await?;
+        self.imaging(state).show(Task::ImageUploading, run).await?;
         match self.0.images.add_location(&state.image_id, location).await {
             Ok(()) => {}
             Err(error) if is_refusal(&error) => {
@@ -188,7 +155,7 @@ impl ServerImage {
         if let Some(rotation) = &state.rotation {
             self.rotate(state, rotation).await;
         }
-        self.end(state, run, None).await?;
+        self.imaging(state).end(run, None).await?;
         Ok(Next::Go(ImageStep::Tidy))
     }
 
@@ -208,7 +175,7 @@ impl ServerImage {
         let server = state.server_id.to_string();
         let having =
             [("image_type", "backup"), ("backup_type", rotation.backup_type.as_str()), ("instance_uuid", &server)];
-        let backups = match self.0.images.find(&state.token, &having).await {
+        let backups = match self.0.images.find(Who::For(&state.behalf), &having).await {
             Ok(backups) => backups,
             Err(error) => {
                 tracing::warn!(%server, cause = error.cause(), "old backups are kept: {error}");
@@ -216,77 +183,19 @@ impl ServerImage {
             }
         };
         for old in backups.into_iter().skip(rotation.keep) {
-            if let Err(error) = gone_is_good(self.0.images.delete(Who::Caller(&state.token), &old.id).await) {
+            if let Err(error) = gone_is_good(self.0.images.delete(Who::For(&state.behalf), &old.id).await) {
                 tracing::warn!(%server, image = old.id, cause = error.cause(), "an old backup is kept: {error}");
             }
         }
     }
 
-    /// With the caller's token, and with compute's where that has ended. What both may not delete is left to its owner.
-    async fn drop_image(&self, state: &State) -> Result<()> {
-        let mine = gone_is_good(self.0.images.delete(Who::Caller(&state.token), &state.image_id).await);
-        let Err(error) = mine else {
-            return Ok(());
-        };
-        if !error.is(Kind::Unauthorized) && !error.is(Kind::Forbidden) {
-            return Err(error);
-        }
-        match gone_is_good(self.0.images.delete(Who::Compute, &state.image_id).await) {
-            Err(error) if error.is(Kind::Forbidden) || is_refusal(&error) => {
-                tracing::warn!(image = state.image_id, cause = error.cause(), "an image that failed stays: {error}");
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    async fn read(&self, state: &State) -> Result<Option<Server>> {
-        let id = state.server_id;
-        let server = read!(self.0.cell.db, "read server", |tx| one(tx, id).await)?;
-        Ok(server.filter(|server| !unwanted(server)))
-    }
-
-    /// The task as the owner sees it, where it is still this one.
-    async fn show(&self, state: &State, task: Task, run: &Run) -> Result<()> {
-        let now = self.0.clock.now();
-        let id = state.server_id;
-        tx!(self.0.cell.db, "image under way", |tx| {
-            let Some(mut server) = one(tx, id).await? else {
-                return Ok(());
-            };
-            if server.state.task == Some(task) || imaged(&server, &run.request_id, now).is_none() {
-                return Ok(());
-            }
-            server.state = imaging(&server, task, &run.request_id, now);
-            servers::update(tx, &mut server).await
-        })
-    }
-
-    /// Ends the task and the action. The server is none the worse for an image that failed.
-    async fn end(&self, state: &State, run: &Run, error: Option<&Error>) -> Result<()> {
-        let now = self.0.clock.now();
-        let id = state.server_id;
+    fn imaging<'a>(&'a self, state: &'a State) -> Imaging<'a> {
         let event = if state.is_backup() { "compute_backup_instance" } else { "compute_snapshot_instance" };
-        tx!(self.0.cell.db, "image has ended", |tx| {
-            let Some(mut server) = one(tx, id).await? else {
-                return Ok(());
-            };
-            if let Some(ended) = imaged(&server, &run.request_id, now) {
-                server.state = ended;
-                if let Some(error) = error {
-                    let message = error.message().to_owned();
-                    server.state.fault = Some(Fault { code: 500, message, details: None, created: now });
-                }
-                servers::update(tx, &mut server).await?;
-            }
-            close(tx, &server, event, (run, now), error.map(Error::message)).await
-        })?;
-        // A report of the guest that said nothing new while the task lasted may say something now.
-        self.0.told.forget(id.uuid());
-        Ok(())
+        let (server, image, behalf) = (state.server_id, &state.image_id, &state.behalf);
+        Imaging { conductor: &self.0, server, image, behalf, event }
     }
 }
 
-fn other_answer() -> Error {
+pub(crate) fn other_answer() -> Error {
     Error::internal("a host answered another question")
 }

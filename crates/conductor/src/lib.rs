@@ -21,6 +21,7 @@ mod detach;
 mod documents;
 mod hosts;
 mod image;
+mod imaging;
 mod metadata;
 mod observe;
 mod placing;
@@ -31,6 +32,7 @@ mod request;
 mod reserve;
 mod view;
 mod volumes;
+mod volumes_image;
 mod watch;
 
 pub use cell::{CellConductor, Services};

@@ -97,7 +97,7 @@ impl Parts {
             id: &text,
             kind: flows::SERVER_CREATE,
             first_step: flows::SERVER_CREATE_FIRST,
-            state: &flows::ServerCreate { server_id: id, token: None },
+            state: &flows::ServerCreate { server_id: id },
             request_id: &request.server.spec.request_id,
             now,
             deadline: now.plus(flows::SERVER_CREATE_DEADLINE),

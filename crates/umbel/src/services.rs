@@ -222,6 +222,16 @@ impl ImageService {
     async fn images(&self) -> Result<Images> {
         Ok(Images::new(self.login.clone(), &self.login.endpoint("image").await?))
     }
+
+    /// The service as somebody asks it, and the token to do so with.
+    async fn of(&self, who: Who<'_>) -> Result<(Images, String)> {
+        let images = self.images().await?;
+        Ok(match who {
+            Who::Caller(token) => (images, token.to_owned()),
+            Who::For(user) => (images.on_behalf(user.clone()), self.login.token().await?),
+            Who::Compute => (images, self.login.token().await?),
+        })
+    }
 }
 
 #[async_trait]
@@ -257,16 +267,23 @@ impl ImageCatalog for ImageService {
         self.images().await?.show(&self.login.token().await?, id).await
     }
 
-    async fn find(&self, token: &str, having: &[(&str, &str)]) -> Result<Vec<ImageView>> {
-        self.images().await?.find(token, having).await
+    async fn find(&self, who: Who<'_>, having: &[(&str, &str)]) -> Result<Vec<ImageView>> {
+        let (images, token) = self.of(who).await?;
+        images.find(&token, having).await
     }
 
     async fn create(&self, token: &str, new: &NewImage) -> Result<ImageView> {
         self.images().await?.create(token, new).await
     }
 
-    async fn complete_empty(&self, token: &str, id: &str) -> Result<()> {
-        self.images().await?.upload(token, id, Some(0), Box::pin(futures_util::stream::empty())).await
+    async fn set_properties(&self, who: Who<'_>, id: &str, properties: &BTreeMap<String, String>) -> Result<()> {
+        let (images, token) = self.of(who).await?;
+        images.set_properties(&token, id, properties).await
+    }
+
+    async fn complete_empty(&self, who: Who<'_>, id: &str) -> Result<()> {
+        let (images, token) = self.of(who).await?;
+        images.upload(&token, id, Some(0), Box::pin(futures_util::stream::empty())).await
     }
 
     async fn add_location(&self, id: &str, url: &str) -> Result<()> {
@@ -274,11 +291,8 @@ impl ImageCatalog for ImageService {
     }
 
     async fn delete(&self, who: Who<'_>, id: &str) -> Result<()> {
-        let token = match who {
-            Who::Caller(token) => token.to_owned(),
-            Who::Compute => self.login.token().await?,
-        };
-        self.images().await?.delete(&token, id).await
+        let (images, token) = self.of(who).await?;
+        images.delete(&token, id).await
     }
 
     async fn raw(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Result<Value> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use umbel_api::Method;
-use umbel_client::{AttachmentView, NewVolume, VolumeSnapshotView, VolumeView, Volumes};
+use umbel_client::{AttachmentView, NewVolume, SnapshotTogether, VolumeSnapshotView, VolumeView, Volumes};
 use umbel_compute::model::{BlockDeviceId, ServerId};
 use umbel_compute::{MADE_FOR, VolumeCatalog, Who};
-use umbel_core::Result;
+use umbel_core::{OnBehalf, Result};
 
 use crate::services::ServiceLogin;
 
@@ -29,39 +29,47 @@ impl VolumeService {
         Ok(Volumes::new(self.login.clone(), &endpoint))
     }
 
-    async fn token(&self, who: Who<'_>) -> Result<String> {
-        match who {
-            Who::Caller(token) => Ok(token.to_owned()),
-            Who::Compute => self.login.token().await,
-        }
+    /// The service as somebody asks it, and the token to do so with.
+    async fn of(&self, who: Who<'_>) -> Result<(Volumes, String)> {
+        let volumes = self.volumes().await?;
+        Ok(match who {
+            Who::Caller(token) => (volumes, token.to_owned()),
+            Who::For(user) => (volumes.on_behalf(user.clone()), self.login.token().await?),
+            Who::Compute => (volumes, self.login.token().await?),
+        })
     }
 
     /// The service and compute's own token.
     async fn as_compute(&self) -> Result<(Volumes, String)> {
-        Ok((self.volumes().await?, self.login.token().await?))
+        self.of(Who::Compute).await
     }
 }
 
 #[async_trait]
 impl VolumeCatalog for VolumeService {
     async fn show(&self, who: Who<'_>, id: &str) -> Result<VolumeView> {
-        self.volumes().await?.show(&self.token(who).await?, id).await
+        let (volumes, token) = self.of(who).await?;
+        volumes.show(&token, id).await
     }
 
     async fn show_snapshot(&self, who: Who<'_>, id: &str) -> Result<VolumeSnapshotView> {
-        self.volumes().await?.show_snapshot(&self.token(who).await?, id).await
+        let (volumes, token) = self.of(who).await?;
+        volumes.show_snapshot(&token, id).await
     }
 
-    async fn create_snapshot(&self, token: &str, volume_id: &str, name: &str) -> Result<VolumeSnapshotView> {
-        self.volumes().await?.create_snapshot(token, volume_id, name).await
+    async fn snapshot_together(&self, request: &SnapshotTogether) -> Result<Vec<VolumeSnapshotView>> {
+        let (volumes, token) = self.as_compute().await?;
+        volumes.snapshot_together(&token, request).await
     }
 
     async fn delete_snapshot(&self, who: Who<'_>, id: &str) -> Result<()> {
-        self.volumes().await?.delete_snapshot(&self.token(who).await?, id).await
+        let (volumes, token) = self.of(who).await?;
+        volumes.delete_snapshot(&token, id).await
     }
 
-    async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView> {
-        self.volumes().await?.create(token, new).await
+    async fn create(&self, of: &OnBehalf, new: &NewVolume) -> Result<VolumeView> {
+        let (volumes, token) = self.of(Who::For(of)).await?;
+        volumes.create(&token, new).await
     }
 
     async fn made_for(&self, device: BlockDeviceId) -> Result<Option<VolumeView>> {
@@ -75,7 +83,8 @@ impl VolumeCatalog for VolumeService {
     }
 
     async fn reserve(&self, who: Who<'_>, volume_id: &str, server: ServerId) -> Result<AttachmentView> {
-        self.volumes().await?.reserve(&self.token(who).await?, volume_id, &server.to_string()).await
+        let (volumes, token) = self.of(who).await?;
+        volumes.reserve(&token, volume_id, &server.to_string()).await
     }
 
     async fn attachments_of(&self, server: ServerId) -> Result<Vec<AttachmentView>> {

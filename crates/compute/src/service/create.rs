@@ -10,7 +10,6 @@ use umbel_db::tx;
 use super::Compute;
 use super::block_devices::{Ask as DeviceAsk, Bounds, Disks};
 use super::quotas::{Ask, allows};
-use super::volumes::token;
 use crate::flows::{self, SERVER_CREATE, SERVER_CREATE_DEADLINE, SERVER_CREATE_FIRST, ServerCreate, ServerReserve};
 use crate::model::{
     BlockDeviceId, CONFIG_DRIVE_BYTES, DiskConfig, DiskPlan, DiskSource, FlavorSnapshot, ImageSnapshot, KeySnapshot,
@@ -165,9 +164,7 @@ impl Compute {
         now: Timestamp,
     ) -> Result<Vec<Server>> {
         let first = ServerId::random(&*self.rng);
-        // What is made is the caller's, and made later.
-        let to_make = disks.volumes.iter().any(|ask| ask.make.is_some()).then(|| token(ctx).to_owned());
-        let mut maker = Maker { first, to_make, reserved: BTreeMap::new() };
+        let mut maker = Maker { first, reserved: BTreeMap::new() };
         if disks.volumes.iter().any(|ask| ask.volume_id.is_some()) {
             self.guard(first, &spec.request_id, now).await?;
             maker.reserved = self.reserve(ctx, first, disks).await?;
@@ -214,7 +211,7 @@ impl Compute {
                     id: &server.id.to_string(),
                     kind: SERVER_CREATE,
                     first_step: SERVER_CREATE_FIRST,
-                    state: &ServerCreate { server_id: server.id, token: maker.to_make.clone() },
+                    state: &ServerCreate { server_id: server.id },
                     request_id: &spec.request_id,
                     now,
                     deadline: now.plus(SERVER_CREATE_DEADLINE),
@@ -274,8 +271,6 @@ impl Compute {
 struct Maker {
     /// Id of the first, which volumes are reserved for.
     first: ServerId,
-    /// The caller's token, where volumes are to be made with it.
-    to_make: Option<String>,
     /// Attachments by volume.
     reserved: BTreeMap<uuid::Uuid, String>,
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use umbel_client::VolumeSnapshotView;
 use umbel_core::{Error, Result};
 use uuid::Uuid;
 
 use super::block_devices::{Ask, Destination, Source, bad_mapping};
-use crate::model::{BlockDevice, ImageSnapshot};
+use crate::flows::{BlankDisk, DrawnSnapshot};
+use crate::model::ImageSnapshot;
 
 /// Properties of such an image.
 pub(crate) const DEVICES: &str = "block_device_mapping";
@@ -53,29 +53,35 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opt
 }
 
 /// The properties that make an image of these snapshots.
-pub(crate) fn devices_of(snapshots: &[(&BlockDevice, VolumeSnapshotView)]) -> Result<BTreeMap<String, String>> {
-    let list: Vec<ImageDevice> = snapshots
-        .iter()
-        .map(|(device, snapshot)| ImageDevice {
-            source_type: Some("snapshot".to_owned()),
-            destination_type: Some("volume".to_owned()),
-            snapshot_id: Some(snapshot.id.clone()),
-            volume_size: i64::try_from(snapshot.size).ok(),
-            boot_index: device.boot_index.map(i64::from),
-            delete_on_termination: Some(device.delete_on_termination),
-            device_name: Some(device.device_name.clone()),
-            device_type: Some("disk".to_owned()),
-            disk_bus: Some("virtio".to_owned()),
-            tag: device.tag.clone(),
-            ..ImageDevice::default()
-        })
-        .collect();
-    let root = snapshots.iter().find(|(device, _)| device.is_root());
+pub fn devices_of(snapshots: &[DrawnSnapshot], blanks: &[BlankDisk]) -> Result<BTreeMap<String, String>> {
+    let of = |DrawnSnapshot { id, device, size_gib }: &DrawnSnapshot| ImageDevice {
+        source_type: Some("snapshot".to_owned()),
+        destination_type: Some("volume".to_owned()),
+        snapshot_id: Some(id.clone()),
+        volume_size: i64::try_from(*size_gib).ok(),
+        boot_index: device.boot_index.map(i64::from),
+        delete_on_termination: Some(device.delete_on_termination),
+        device_name: Some(device.device_name.clone()),
+        device_type: Some("disk".to_owned()),
+        disk_bus: Some("virtio".to_owned()),
+        tag: device.tag.clone(),
+        ..ImageDevice::default()
+    };
+    let blank = |disk: &BlankDisk| ImageDevice {
+        source_type: Some("blank".to_owned()),
+        destination_type: Some("local".to_owned()),
+        guest_format: disk.swap.then(|| "swap".to_owned()),
+        volume_size: i64::try_from(disk.size).ok(),
+        delete_on_termination: Some(true),
+        ..ImageDevice::default()
+    };
+    let list: Vec<ImageDevice> = snapshots.iter().map(of).chain(blanks.iter().map(blank)).collect();
+    let root = snapshots.iter().map(|drawn| &drawn.device).find(|device| device.is_root());
     let mut properties = BTreeMap::from([
         (DEVICES.to_owned(), serde_json::to_string(&list).map_err(Error::internal)?),
         (BDM_V2.to_owned(), "True".to_owned()),
     ]);
-    properties.extend(root.map(|(device, _)| (ROOT_DEVICE.to_owned(), device.device_name.clone())));
+    properties.extend(root.map(|device| (ROOT_DEVICE.to_owned(), device.device_name.clone())));
     Ok(properties)
 }
 
@@ -133,7 +139,7 @@ mod tests {
     use umbel_core::Timestamp;
 
     use super::*;
-    use crate::model::BlockDeviceId;
+    use crate::model::{BlockDevice, BlockDeviceId};
 
     fn image(properties: &[(&str, &str)]) -> ImageSnapshot {
         ImageSnapshot {
@@ -155,12 +161,15 @@ mod tests {
         let mut device = BlockDevice::planned(BlockDeviceId::from_uuid(Uuid::nil()), None, 1 << 30, Timestamp(1));
         (device.boot_index, device.delete_on_termination) = (Some(0), true);
         device.device_name = "/dev/vda".into();
-        let snapshot = VolumeSnapshotView { id: "s".into(), size: 3, ..VolumeSnapshotView::default() };
-        let properties = devices_of(&[(&device, snapshot)]).unwrap();
+        let drawn = DrawnSnapshot { id: "s".into(), device, size_gib: 3 };
+        let blanks = [BlankDisk { swap: false, size: 2 }, BlankDisk { swap: true, size: 64 }];
+        let properties = devices_of(&[drawn], &blanks).unwrap();
         assert_eq!(properties[ROOT_DEVICE], "/dev/vda");
         let image = ImageSnapshot { properties, ..image(&[]) };
         let asks = devices_in(&image).unwrap();
-        assert_eq!(asks.len(), 1);
+        let blank: Vec<_> = asks[1..].iter().map(|ask| (&ask.source, ask.destination, ask.is_swap, ask.size)).collect();
+        let local = |swap, size| (&Source::Blank, Destination::Local, swap, Some(size));
+        assert_eq!(blank, [local(false, 2), local(true, 64)]);
         assert_eq!((&asks[0].source, asks[0].destination), (&Source::Snapshot("s".into()), Destination::Volume));
         assert_eq!((asks[0].boot_index, asks[0].size, asks[0].delete_on_termination), (Some(0), Some(3), true));
     }

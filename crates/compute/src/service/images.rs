@@ -24,14 +24,17 @@ pub trait ImageCatalog: Send + Sync {
     /// As compute itself sees it, whoever's it is.
     async fn state(&self, id: &str) -> Result<ImageView>;
 
-    /// Images of the caller's with these attributes and properties, the newest first: at most a hundred.
-    async fn find(&self, token: &str, having: &[(&str, &str)]) -> Result<Vec<ImageView>>;
+    /// Images that somebody sees with these attributes and properties, the newest first: at most a hundred.
+    async fn find(&self, who: Who<'_>, having: &[(&str, &str)]) -> Result<Vec<ImageView>>;
 
     /// Names an image, with the caller's token: it is the caller's project's, and counts for its quota.
     async fn create(&self, token: &str, new: &NewImage) -> Result<ImageView>;
 
+    /// Gives an image more properties, or others.
+    async fn set_properties(&self, who: Who<'_>, id: &str, properties: &BTreeMap<String, String>) -> Result<()>;
+
     /// Makes an image active that has no bytes, only properties.
-    async fn complete_empty(&self, token: &str, id: &str) -> Result<()>;
+    async fn complete_empty(&self, who: Who<'_>, id: &str) -> Result<()>;
 
     /// Makes an image active with a snapshot's bytes, where they lie: with compute's own token. `BadRequest` where the
     /// image service cannot take them from there, `Conflict` for an image that is not queued.

@@ -1,29 +1,31 @@
 //! Images of servers.
 //!
-//! Of a root disk in a pool a flow makes the image: the request writes its beginning and then names the image, so that a
-//! process that dies in between is found by the flow. Of a server that boots from a volume the image is a list of
-//! snapshots of its volumes, made within the request as upstream does it: they are the owner's, seen and deleted as any,
-//! and what a process that dies leaves of them lies open in the owner's list.
+//! A flow makes the image: the request writes its beginning and then names the image, so that a process that dies in
+//! between is found by the flow. Of a root disk in a pool the image is a clone. Of a server that boots from a volume it is
+//! a list of snapshots of its volumes: they are the owner's, seen and deleted as any. Upstream makes these within the
+//! request, and leaves some of them behind where that breaks off.
+//!
+//! Nobody's token is kept for the flow: it works on behalf of whoever asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use umbel_auth::visible;
 use umbel_client::NewImage;
-use umbel_core::{Ctx, Error, Kind, Result};
-use umbel_db::tx;
+use umbel_core::{Ctx, Error, Kind, OnBehalf, Result, Timestamp};
+use umbel_db::{Tx, tx};
 use umbel_workflow::{NewFlow, enqueue};
 
 use super::Compute;
-use super::image_devices::{BDM_V2, DEVICES, ROOT_DEVICE, devices_of};
+use super::image_devices::{BDM_V2, DEVICES, ROOT_DEVICE};
 use super::quotas::allows;
 use super::servers::{Found, cell_down, existing};
 use super::volumes::{Who, of_volume, token};
-use crate::CellHandle;
-use crate::flows::{self, Rotation, ServerImage};
+use crate::flows::{self, BlankDisk, Rotation, ServerImage, VolumesImage};
 use crate::model::{DiskSource, Server, ServerId, Task, imaged, imaging, may_image};
-use crate::store::actions::EventRow;
+use crate::store::disks::DiskRow;
 use crate::store::{actions, disks, servers};
+use crate::{Cell, CellHandle};
 
 /// An image of a server, as a request has it.
 pub(crate) struct NewServerImage {
@@ -96,13 +98,20 @@ impl Compute {
             Found::InCell(cell, server) => (cell, *server),
         };
         may_image(&server, new.action())?;
-        match server.is_volume_backed() {
-            true if new.rotation.is_some() => {
-                Err(Error::bad_request("Backup is not supported for volume-backed instances."))
-            }
-            true => self.image_of_volumes(ctx, &cell, &server, new).await,
-            false => self.image_of_disk(ctx, &cell, &server, new).await,
+        let backup_of_volumes = server.is_volume_backed() && new.rotation.is_some();
+        if backup_of_volumes {
+            return Err(Error::bad_request("Backup is not supported for volume-backed instances."));
         }
+        let inherited = match server.is_volume_backed() {
+            true => self.of_root_volume(ctx, &server).await?,
+            false => own_properties(&server).clone(),
+        };
+        if requires_quiesce(&inherited) && inherited.get("hw_qemu_guest_agent").is_some_and(|text| !is_true(text)) {
+            let message =
+                "The server must be quiesced (os_require_quiesce), and has no guest agent (hw_qemu_guest_agent).";
+            return Err(Error::conflict(message));
+        }
+        self.image_of(ctx, &cell, &server, (new, &inherited)).await
     }
 
     /// Before 2.39 compute has a limit of its own for the properties of an image.
@@ -114,16 +123,17 @@ impl Compute {
         }
     }
 
-    async fn image_of_disk(
+    async fn image_of(
         &self,
         ctx: &Ctx,
         cell: &Arc<CellHandle>,
         server: &Server,
-        new: &NewServerImage,
+        (new, inherited): (&NewServerImage, &BTreeMap<String, String>),
     ) -> Result<String> {
         let image_id = self.rng.uuid().to_string();
-        self.begin_image(ctx, cell, server.id, (new, &image_id)).await?;
-        let mut image = described(ctx, server, own_properties(server), new);
+        let begin = Begin { new, image_id: &image_id, quiesce: requires_quiesce(inherited) };
+        self.begin_image(ctx, cell, server.id, begin).await?;
+        let mut image = described(ctx, server, inherited, new);
         image.id = Some(image_id.clone());
         if let Err(error) = self.images.create(token(ctx), &image).await {
             self.unbegin_image(ctx, cell, server.id).await?;
@@ -134,51 +144,23 @@ impl Compute {
     }
 
     /// The task, the record and the flow, which waits for the image to be named.
-    async fn begin_image(
-        &self,
-        ctx: &Ctx,
-        cell: &CellHandle,
-        id: ServerId,
-        (new, image_id): (&NewServerImage, &str),
-    ) -> Result<()> {
+    async fn begin_image(&self, ctx: &Ctx, cell: &CellHandle, id: ServerId, begin: Begin<'_>) -> Result<()> {
         let now = self.clock.now();
         let who = visible(ctx)?;
-        let record = self.record(ctx, id, new.action(), now);
-        let task = if new.rotation.is_some() { Task::ImageBackup } else { Task::ImageSnapshotPending };
+        let action = begin.new.action();
+        let record = self.record(ctx, id, action, now);
+        let task = if begin.new.rotation.is_some() { Task::ImageBackup } else { Task::ImageSnapshotPending };
         tx!(cell.db, "begin image", |tx| {
             let mut server = existing(tx, id, &who).await?;
-            may_image(&server, new.action())?;
-            let root = disks::of_server(tx, id)
-                .await?
-                .into_iter()
-                .find(|disk| disk.boot_index == Some(0) && disk.source != DiskSource::ConfigDrive);
-            let (Some(root), Some(host)) = (root, server.state.host.clone()) else {
-                return Err(Error::conflict(format!("Instance {id} has no root disk on a host.")));
-            };
+            may_image(&server, action)?;
+            let disks = disks::of_server(tx, id).await?;
             server.state = imaging(&server, task, &record.request_id, now);
             servers::update(tx, &mut server).await?;
             actions::start(tx, &record).await?;
-            let state = ServerImage {
-                server_id: id,
-                image_id: image_id.to_owned(),
-                host: host.name,
-                disk: umbel_bus::DiskRef { pool: root.pool, name: root.name },
-                quiesce: requires_quiesce(own_properties(&server)),
-                token: token(ctx).to_owned(),
-                rotation: new.rotation.clone(),
-                location: None,
-                published: false,
-            };
-            let flow = NewFlow {
-                id: image_id,
-                kind: flows::SERVER_IMAGE,
-                first_step: flows::SERVER_IMAGE_FIRST,
-                state: &state,
-                request_id: &record.request_id,
-                now,
-                deadline: now.plus(flows::SERVER_IMAGE_DEADLINE),
-            };
-            enqueue(tx, flow).await
+            match server.is_volume_backed() {
+                true => begin.of_volumes(tx, ctx, &server, &disks, now).await,
+                false => begin.of_disk(tx, ctx, &server, disks, now).await,
+            }
         })
     }
 
@@ -197,46 +179,6 @@ impl Compute {
         })
     }
 
-    async fn image_of_volumes(
-        &self,
-        ctx: &Ctx,
-        cell: &CellHandle,
-        server: &Server,
-        new: &NewServerImage,
-    ) -> Result<String> {
-        let inherited = self.of_root_volume(ctx, server).await?;
-        if requires_quiesce(&inherited) {
-            let message = "A server that boots from a volume cannot be quiesced for its snapshots, which its image asks \
-                           for by os_require_quiesce.";
-            return Err(Error::conflict(message));
-        }
-        let began = self.clock.now();
-        let record = self.record(ctx, server.id, new.action(), began);
-        tx!(cell.db, "start action", |tx| actions::start(tx, &record).await)?;
-        let mut made = Vec::new();
-        let outcome = self.snapshot_volumes(ctx, server, (new, &inherited), &mut made).await;
-        if outcome.is_err() {
-            self.drop_snapshots(ctx, &made).await;
-        }
-        let failure = outcome.as_ref().err().map(|error| error.message().to_owned());
-        let now = self.clock.now();
-        let event = EventRow {
-            server_id: server.id,
-            request_id: record.request_id.clone(),
-            name: "api_snapshot_instance".to_owned(),
-            started_at: began,
-            finished_at: Some(now),
-            ok: Some(failure.is_none()),
-            host: String::new(),
-            details: failure.clone(),
-        };
-        tx!(cell.db, "finish action", |tx| {
-            actions::event(tx, &event, now).await?;
-            actions::finish(tx, server.id, &record.request_id, failure.is_some(), now).await
-        })?;
-        outcome
-    }
-
     /// Properties of the image that the root volume was made of.
     async fn of_root_volume(&self, ctx: &Ctx, server: &Server) -> Result<BTreeMap<String, String>> {
         let root = server.state.volumes.iter().find(|device| device.is_root()).and_then(|device| device.volume_id);
@@ -248,46 +190,87 @@ impl Compute {
         let texts = volume.volume_image_metadata.into_iter();
         Ok(texts.filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect())
     }
+}
 
-    async fn snapshot_volumes(
+/// What the flow of an image begins with.
+struct Begin<'a> {
+    new: &'a NewServerImage,
+    image_id: &'a str,
+    quiesce: bool,
+}
+
+impl Begin<'_> {
+    async fn of_disk(
         &self,
+        tx: &mut Tx<Cell>,
         ctx: &Ctx,
         server: &Server,
-        (new, inherited): (&NewServerImage, &BTreeMap<String, String>),
-        made: &mut Vec<String>,
-    ) -> Result<String> {
-        let mut snapshots = Vec::new();
-        for device in &server.state.volumes {
-            let Some(volume) = device.volume_id.map(|id| id.to_string()) else {
-                continue;
-            };
-            let name = format!("snapshot for {}", new.name);
-            let snapshot = self.volumes.create_snapshot(token(ctx), &volume, &name).await;
-            let snapshot = snapshot.map_err(|error| of_volume(&volume, error))?;
-            made.push(snapshot.id.clone());
-            snapshots.push((device, snapshot));
-        }
-        let mut image = described(ctx, server, inherited, new);
-        image.properties.extend(devices_of(&snapshots)?);
-        // The volumes have sizes of their own.
-        image.min_disk = 0;
-        let id = self.images.create(token(ctx), &image).await?.id;
-        if let Err(error) = self.images.complete_empty(token(ctx), &id).await {
-            if let Err(worse) = self.images.delete(Who::Caller(token(ctx)), &id).await {
-                tracing::warn!(image = id, cause = worse.cause(), "an image without content stays: {worse}");
-            }
-            return Err(error);
-        }
-        Ok(id)
+        disks: Vec<DiskRow>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let is_root = |disk: &DiskRow| disk.boot_index == Some(0) && disk.source != DiskSource::ConfigDrive;
+        let (Some(root), Some(host)) = (disks.into_iter().find(is_root), server.state.host.clone()) else {
+            return Err(Error::conflict(format!("Instance {} has no root disk on a host.", server.id)));
+        };
+        let state = ServerImage {
+            server_id: server.id,
+            image_id: self.image_id.to_owned(),
+            host: host.name,
+            disk: umbel_bus::DiskRef { pool: root.pool, name: root.name },
+            quiesce: self.quiesce,
+            behalf: OnBehalf::of(ctx),
+            rotation: self.new.rotation.clone(),
+            location: None,
+            published: false,
+        };
+        let flow = NewFlow {
+            id: self.image_id,
+            kind: flows::SERVER_IMAGE,
+            first_step: flows::SERVER_IMAGE_FIRST,
+            state: &state,
+            request_id: &ctx.request_id,
+            now,
+            deadline: now.plus(flows::SERVER_IMAGE_DEADLINE),
+        };
+        enqueue(tx, flow).await
     }
 
-    async fn drop_snapshots(&self, ctx: &Ctx, made: &[String]) {
-        for id in made {
-            if let Err(error) = self.volumes.delete_snapshot(Who::Caller(token(ctx)), id).await {
-                tracing::warn!(snapshot = id, cause = error.cause(), "a snapshot for no image stays: {error}");
-            }
-        }
+    async fn of_volumes(
+        &self,
+        tx: &mut Tx<Cell>,
+        ctx: &Ctx,
+        server: &Server,
+        disks: &[DiskRow],
+        now: Timestamp,
+    ) -> Result<()> {
+        let state = VolumesImage {
+            server_id: server.id,
+            image_id: self.image_id.to_owned(),
+            name: self.new.name.clone(),
+            host: server.state.host.as_ref().map(|host| host.name.clone()),
+            quiesce: self.quiesce,
+            behalf: OnBehalf::of(ctx),
+            blanks: disks.iter().filter(|disk| disk.source == DiskSource::Blank).map(blank).collect(),
+            snapshots: Vec::new(),
+            stale: Vec::new(),
+            published: false,
+        };
+        let flow = NewFlow {
+            id: self.image_id,
+            kind: flows::VOLUMES_IMAGE,
+            first_step: flows::VOLUMES_IMAGE_FIRST,
+            state: &state,
+            request_id: &ctx.request_id,
+            now,
+            deadline: now.plus(flows::VOLUMES_IMAGE_DEADLINE),
+        };
+        enqueue(tx, flow).await
     }
+}
+
+fn blank(disk: &DiskRow) -> BlankDisk {
+    let swap = disk.name.ends_with("_disk.swap");
+    BlankDisk { swap, size: disk.size_bytes / if swap { umbel_core::MIB } else { umbel_core::GIB } }
 }
 
 fn check_names(metadata: &BTreeMap<String, String>) -> Result<()> {
@@ -303,9 +286,11 @@ fn own_properties(server: &Server) -> &BTreeMap<String, String> {
 }
 
 fn requires_quiesce(properties: &BTreeMap<String, String>) -> bool {
-    properties
-        .get("os_require_quiesce")
-        .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes"))
+    properties.get("os_require_quiesce").is_some_and(|text| is_true(text))
+}
+
+fn is_true(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "on" | "y" | "yes")
 }
 
 /// The image as it is named: what its server inherited, where it comes from, and last what the caller says.
@@ -319,12 +304,15 @@ fn described(ctx: &Ctx, server: &Server, inherited: &BTreeMap<String, String>, n
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
     let image_type = if new.rotation.is_some() { "backup" } else { "snapshot" };
     let mut set = |name: &str, value: &str| drop(properties.insert(name.to_owned(), value.to_owned()));
-    if let Some(image) = from {
-        set("base_image_ref", &image.id);
+    // Of a list of snapshots upstream says none of this.
+    if !server.is_volume_backed() {
+        if let Some(image) = from {
+            set("base_image_ref", &image.id);
+        }
+        set("instance_uuid", &server.id.to_string());
+        set("user_id", ctx.user_id().unwrap_or_default());
+        set("image_type", image_type);
     }
-    set("instance_uuid", &server.id.to_string());
-    set("user_id", ctx.user_id().unwrap_or_default());
-    set("image_type", image_type);
     let own = ctx.project_id() == Some(server.spec.project_id.as_str());
     if !own {
         set("instance_owner", &server.spec.project_id);
@@ -338,8 +326,11 @@ fn described(ctx: &Ctx, server: &Server, inherited: &BTreeMap<String, String>, n
         disk_format: "raw".to_owned(),
         container_format: "bare".to_owned(),
         visibility: Some(if own { "private" } else { "shared" }.to_owned()),
-        // The disk is as large as the flavor says, whatever the image was that it began as.
-        min_disk: from.map_or(0, |image| image.min_disk_gib).max(server.spec.flavor.root_gib),
+        // The disk is as large as the flavor says, whatever the image was that it began as. Volumes have sizes of their own.
+        min_disk: match server.is_volume_backed() {
+            true => 0,
+            false => from.map_or(0, |image| image.min_disk_gib).max(server.spec.flavor.root_gib),
+        },
         min_ram: from.map_or(0, |image| image.min_ram_mib),
         properties,
         ..NewImage::default()

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use umbel_api::Method;
-use umbel_client::{AttachmentView, NewVolume, VolumeSnapshotView, VolumeView};
-use umbel_core::{Ctx, Error, Kind, Result};
+use umbel_client::{AttachmentView, NewVolume, SnapshotTogether, VolumeSnapshotView, VolumeView};
+use umbel_core::{Ctx, Error, Kind, OnBehalf, Result};
 
 use crate::model::{BlockDeviceId, ServerId};
 
@@ -13,6 +13,9 @@ use crate::model::{BlockDeviceId, ServerId};
 pub enum Who<'a> {
     /// The caller, by this token: what the caller may not see or do is refused.
     Caller(&'a str),
+    /// A user who asked for it, after the request has ended: by compute's own token, which then is good for what a
+    /// member of the user's project may do. Nobody's token is kept.
+    For(&'a OnBehalf),
     /// Compute itself, for what must be done whoever asked, and after the caller's token has ended.
     Compute,
 }
@@ -25,13 +28,14 @@ pub trait VolumeCatalog: Send + Sync {
 
     async fn show_snapshot(&self, who: Who<'_>, id: &str) -> Result<VolumeSnapshotView>;
 
-    /// A snapshot of a volume, attached or not, with the caller's token. It may be `creating` still.
-    async fn create_snapshot(&self, token: &str, volume_id: &str, name: &str) -> Result<VolumeSnapshotView>;
+    /// Snapshots of volumes, attached or not, of one point in time in each pool. They may be `creating` still. Those of
+    /// an earlier call with the same ids are told again.
+    async fn snapshot_together(&self, request: &SnapshotTogether) -> Result<Vec<VolumeSnapshotView>>;
 
     async fn delete_snapshot(&self, who: Who<'_>, id: &str) -> Result<()>;
 
-    /// Always with the caller's token: the volume is the caller's project's.
-    async fn create(&self, token: &str, new: &NewVolume) -> Result<VolumeView>;
+    /// In the name of somebody: the volume is that project's, and counts for its quota.
+    async fn create(&self, of: &OnBehalf, new: &NewVolume) -> Result<VolumeView>;
 
     /// The volume whose metadata say ([`MADE_FOR`]) that it was made for this block device. Asked before one is made, so
     /// that a step that is run twice makes one volume.

@@ -106,7 +106,7 @@ impl ImageCatalog for MemoryImages {
         self.inner.lock().get(id).cloned()
     }
 
-    async fn find(&self, _: &str, having: &[(&str, &str)]) -> Result<Vec<ImageView>> {
+    async fn find(&self, _: Who<'_>, having: &[(&str, &str)]) -> Result<Vec<ImageView>> {
         let has = |image: &&ImageView| {
             having.iter().all(|(name, value)| image.properties.get(*name).is_some_and(|own| own == value))
         };
@@ -127,7 +127,15 @@ impl ImageCatalog for MemoryImages {
         Ok(image)
     }
 
-    async fn complete_empty(&self, _: &str, id: &str) -> Result<()> {
+    async fn set_properties(&self, _: Who<'_>, id: &str, properties: &BTreeMap<String, String>) -> Result<()> {
+        let mut inner = self.inner.lock();
+        inner.begin("set_properties")?;
+        let image = inner.get(id)?;
+        image.properties.extend(properties.iter().map(|(name, value)| (name.clone(), json!(value))));
+        Ok(())
+    }
+
+    async fn complete_empty(&self, _: Who<'_>, id: &str) -> Result<()> {
         let mut inner = self.inner.lock();
         inner.begin("complete_empty")?;
         inner.complete(id, 0)

@@ -1,10 +1,10 @@
 //! Images of servers: what the API asks, writes and refuses. The flow that makes them is the conductor's.
 
 use serde_json::{Value, json};
-use umbel_compute::flows;
 use umbel_compute::model::{BlockDevice, BlockDeviceId, DiskSource, Phase, Server, ServerId};
 use umbel_compute::store::disks::{self, DiskRow};
 use umbel_compute::store::servers;
+use umbel_compute::{ImageCatalog, flows};
 use umbel_core::{Clock, Kind};
 use umbel_db::{args, read, tx};
 use umbel_placement::PoolId;
@@ -60,11 +60,15 @@ async fn change(cloud: &Cloud, id: ServerId, change: impl Fn(&mut Server)) {
 }
 
 /// What the flow of an image starts from.
-async fn flow(cloud: &Cloud, image_id: &str) -> flows::ServerImage {
+async fn flow_text(cloud: &Cloud, kind: &str, image_id: &str) -> String {
     let cell = &cloud.cells.with_hosts()[0];
     let sql = "SELECT state FROM workflows WHERE kind = ? AND id = ?";
-    let row = read!(cell.db, "flow", |tx| tx.fetch_one(sql, args![flows::SERVER_IMAGE, image_id]).await).unwrap();
-    serde_json::from_str(&row.text("state").unwrap()).unwrap()
+    let row = read!(cell.db, "flow", |tx| tx.fetch_one(sql, args![kind, image_id]).await).unwrap();
+    row.text("state").unwrap()
+}
+
+async fn flow(cloud: &Cloud, image_id: &str) -> flows::ServerImage {
+    serde_json::from_str(&flow_text(cloud, flows::SERVER_IMAGE, image_id).await).unwrap()
 }
 
 fn create_image(metadata: Value) -> Value {
@@ -166,19 +170,35 @@ async fn the_image_of_volumes_is_their_snapshots_and_boots() {
     let refused = cloud.member().act(400, id, body).await;
     assert_eq!(message(&refused), "Backup is not supported for volume-backed instances.");
 
-    let answer = cloud.member().act(202, id, create_image(json!({}))).await;
-    let made = cloud.images.get(answer["image_id"].as_str().unwrap()).unwrap();
-    assert_eq!((made.status.as_str(), made.size, made.min_disk), ("active", Some(0), 0));
-    assert_eq!(
-        (&made.properties["bdm_v2"], &made.properties["root_device_name"]),
-        (&json!("True"), &json!("/dev/vda"))
-    );
-    let devices: Value = serde_json::from_str(made.properties["block_device_mapping"].as_str().unwrap()).unwrap();
-    let snapshots = cloud.volumes.snapshots();
-    assert_eq!((devices.as_array().unwrap().len(), snapshots.len()), (2, 2));
-    assert_eq!((&devices[0]["boot_index"], &devices[0]["source_type"]), (&json!(0), &json!("snapshot")));
-    let of = |volume: Uuid| snapshots.iter().find(|one| one.volume_id == volume.to_string()).unwrap().id.clone();
-    assert_eq!(devices[1]["snapshot_id"], of(volumes[1]));
+    let answer = cloud.member().act(202, id, create_image(json!({"purpose": "test"}))).await;
+    let image_id = answer["image_id"].as_str().unwrap();
+    let made = cloud.images.get(image_id).unwrap();
+    assert_eq!((made.status.as_str(), made.min_disk), ("queued", 0));
+    let names: Vec<_> = made.properties.keys().map(String::as_str).collect();
+    assert!(names.contains(&"purpose") && !names.contains(&"image_type"), "{names:?}");
+    let server = cloud.member().get(&format!("/servers/{id}")).await;
+    assert_eq!(server["server"]["OS-EXT-STS:task_state"], "image_snapshot_pending");
+    let text = flow_text(&cloud, flows::VOLUMES_IMAGE, image_id).await;
+    let begun: flows::VolumesImage = serde_json::from_str(&text).unwrap();
+    assert_eq!((begun.name.as_str(), begun.quiesce), ("snap", false));
+    assert_eq!((begun.behalf.project_id.as_str(), begun.behalf.user_id.as_str()), ("p", "p-user"));
+    assert!(!text.contains("token"), "nobody's token is kept: {text}");
+
+    // As the flow leaves it.
+    let drawn: Vec<flows::DrawnSnapshot> = volumes
+        .iter()
+        .zip(&begun_devices(&cloud, id).await)
+        .zip([2, 3])
+        .map(|((_, device), size_gib)| flows::DrawnSnapshot {
+            id: cloud.volumes.add_snapshot(size_gib),
+            device: device.clone(),
+            size_gib,
+        })
+        .collect();
+    let properties = umbel_compute::devices_of(&drawn, &[]).unwrap();
+    let who = umbel_compute::Who::For(&begun.behalf);
+    cloud.images.set_properties(who, image_id, &properties).await.unwrap();
+    cloud.images.complete_empty(who, image_id).await.unwrap();
 
     let mut body = new_server("again");
     body["server"]["imageRef"] = json!(made.id);
@@ -192,38 +212,44 @@ async fn the_image_of_volumes_is_their_snapshots_and_boots() {
     assert!(again.spec.disks.iter().all(|disk| disk.boot_index.is_none()));
 }
 
+async fn begun_devices(cloud: &Cloud, id: ServerId) -> Vec<BlockDevice> {
+    let cell = &cloud.cells.with_hosts()[0];
+    read!(cell.db, "devices", |tx| Ok(servers::get_many(tx, &[id]).await?.pop().unwrap().state.volumes)).unwrap()
+}
+
 #[tokio::test]
-async fn the_image_of_volumes_is_made_whole_or_not() {
+async fn the_image_of_volumes_is_named_or_not_begun() {
     let cloud = Cloud::new().await;
     let (id, _) = with_volumes(&cloud, "vm").await;
-    for call in ["create", "complete_empty"] {
-        cloud.images.fail_next(call, 1, Kind::OverQuota);
-        cloud.member().act(403, id, create_image(json!({}))).await;
-        assert_eq!((cloud.volumes.snapshots().len(), cloud.images.all().len()), (0, 1), "{call}");
-    }
+    cloud.images.fail_next("create", 1, Kind::OverQuota);
+    cloud.member().act(403, id, create_image(json!({}))).await;
+    let server = cloud.member().get(&format!("/servers/{id}")).await;
+    assert_eq!(server["server"]["OS-EXT-STS:task_state"], Value::Null);
     let actions = cloud.member().get(&format!("/servers/{id}/os-instance-actions")).await;
     assert_eq!(actions["instanceActions"][0]["message"], "Error");
 }
 
 #[tokio::test]
-async fn volumes_of_a_server_that_must_be_quiesced_have_no_image() {
-    let cloud = Cloud::new().await;
-    let (id, volumes) = with_volumes(&cloud, "vm").await;
-    let strict = cloud
-        .volumes
-        .add(2, |volume| {
-            volume.volume_image_metadata =
-                [("os_require_quiesce", "yes"), ("os_distro", "linux")].map(|(k, v)| (k.into(), json!(v))).into();
+async fn a_root_volume_says_whether_its_server_must_be_quiesced() {
+    for (agent, status) in [("no", 409), ("yes", 202)] {
+        let cloud = Cloud::new().await;
+        let (id, volumes) = with_volumes(&cloud, "vm").await;
+        let metadata = [("os_require_quiesce", "yes"), ("hw_qemu_guest_agent", agent)];
+        let metadata = metadata.map(|(name, value)| (name.into(), json!(value)));
+        let strict = cloud.volumes.add(2, |volume| volume.volume_image_metadata = metadata.into()).await;
+        change(&cloud, id, |server| {
+            let root = server.state.volumes.iter_mut().find(|device| device.volume_id == Some(volumes[0]));
+            root.unwrap().volume_id = Some(strict);
         })
         .await;
-    change(&cloud, id, |server| {
-        let root = server.state.volumes.iter_mut().find(|device| device.volume_id == Some(volumes[0]));
-        root.unwrap().volume_id = Some(strict);
-    })
-    .await;
-    let refused = cloud.member().act(409, id, create_image(json!({}))).await;
-    assert!(message(&refused).contains("os_require_quiesce"), "{refused}");
-    assert_eq!(cloud.volumes.snapshots().len(), 0);
+        let answer = cloud.member().act(status, id, create_image(json!({}))).await;
+        if status == 409 {
+            assert!(message(&answer).contains("os_require_quiesce"), "{answer}");
+            continue;
+        }
+        let text = flow_text(&cloud, flows::VOLUMES_IMAGE, answer["image_id"].as_str().unwrap()).await;
+        assert!(serde_json::from_str::<flows::VolumesImage>(&text).unwrap().quiesce);
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use umbel_compute::model::*;
 use umbel_compute::store::{actions, servers};
 use umbel_compute::{ImageCatalog, Who};
 use umbel_conductor::Conductor;
-use umbel_core::{Clock, Kind, SystemClock};
+use umbel_core::{Clock, Kind, OnBehalf, SystemClock};
 use umbel_db::tx;
 use umbel_driver::{Operation, Pool};
 use umbel_workflow::harness::at_every_moment;
@@ -63,7 +63,7 @@ async fn image(world: &World, conductor: &Conductor, id: ServerId, ask: Ask) -> 
             host: HOST.into(),
             disk: umbel_bus::DiskRef { pool: disk.pool.clone(), name: disk.name.clone() },
             quiesce: ask.quiesce,
-            token: "token".into(),
+            behalf: OnBehalf { user_id: "u".into(), project_id: "p".into() },
             rotation: ask.rotation.clone(),
             location: None,
             published: false,

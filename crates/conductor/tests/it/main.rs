@@ -12,4 +12,5 @@ mod life;
 mod load;
 mod volume_world;
 mod volumes;
+mod volumes_image;
 mod world;

@@ -17,7 +17,7 @@ use crate::world::{Conducting, DEADLINE, Running, World, until};
 const HOST: &str = "h1";
 
 /// A server that boots from a volume that is made for it, and has another that was there.
-async fn volume_backed(world: &World, delete_on_termination: bool) -> (Server, Uuid) {
+pub async fn volume_backed(world: &World, delete_on_termination: bool) -> (Server, Uuid) {
     let mut server = world.server();
     let mut spec = (*server.spec).clone();
     (spec.image, spec.disks) = (None, Vec::new());
