@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::book::{Book, Job, Seen};
 use crate::config::{AgentConfig, HostPools, ImageStore};
+use crate::moves::{self, Moves};
 use crate::tasks::{self, Export, Exports, Holds, Wanted};
 use crate::turns::Turns;
 use crate::volumes::Ledger;
@@ -42,6 +43,7 @@ pub struct Agent {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) turns: Turns,
     pub(crate) exports: Mutex<Exports>,
+    pub(crate) moves: Mutex<Moves>,
     pub(crate) holds: Mutex<Holds>,
     /// For work that outlives the call that asks for it.
     me: Weak<Agent>,
@@ -69,6 +71,7 @@ impl Agent {
             ledger: Mutex::default(),
             turns: Turns::default(),
             exports: Mutex::default(),
+            moves: Mutex::default(),
             holds: Mutex::default(),
             slots: Semaphore::new(config.parallel),
             imports: Semaphore::new(config.imports),
@@ -153,7 +156,7 @@ impl Agent {
     pub(crate) fn accept(&self, desired: Desired) {
         let server_id = desired.server_id;
         if let Want::Present(domain) = &desired.want {
-            self.ledger.lock().learn(server_id, &domain.volumes);
+            self.ledger.lock().learn(server_id, desired.generation, &domain.volumes);
         }
         if self.book.lock().accept(desired) {
             self.want_worker(server_id);
@@ -248,6 +251,8 @@ impl OnHost for Agent {
             Task::RemoveSnapshot { disks, snapshot, .. } => {
                 tasks::remove_snapshot(self.myself()?, disks, snapshot).await
             }
+            Task::Move(wanted) => moves::go_on(self.myself()?, wanted).await.map(TaskReply::Moved),
+            Task::StopMove(wanted) => moves::stop(self.myself()?, wanted).await.map(TaskReply::Moved),
             Task::Export { disk, snapshot, image_id, .. } => {
                 tasks::export(self.myself()?, Export { disk, snapshot, image_id }).await
             }

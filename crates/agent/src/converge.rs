@@ -80,6 +80,7 @@ impl Agent {
     }
 
     async fn make_absent(&self, server_id: Uuid, disks: &[DiskRef], steps: &mut Steps) -> Result<()> {
+        self.end_moves(server_id);
         let _slot = self.slots.acquire().await.map_err(Error::internal)?;
         if self.hypervisor.state(server_id).await?.is_some() {
             let name = format!("guest {server_id}");
@@ -157,18 +158,21 @@ impl Agent {
         if start.cancel.is_cancelled() {
             return Err(overtaken());
         }
+        // Who copies a disk of a guest that is off does it again while the guest runs.
+        self.make_way(id);
         // From the look where disks are until they are open, no snapshot may move them.
         let _turn = self.turns.of(id).await;
-        let spec = self.spec(id, start.domain)?;
+        let domain = &self.settled(id, start.domain).await?;
+        let spec = self.spec(id, domain)?;
         let facts = self.hypervisor.facts();
         let detail = format!("{} with {}", facts.hypervisor_type, facts.accelerator);
         steps.run(step, detail, self.hypervisor.start(&spec)).await?;
-        if let Err(error) = self.volumes_are_where_they_were(start.domain, &spec) {
+        if let Err(error) = self.volumes_are_where_they_were(domain, &spec) {
             // Before it has written a thing.
             self.hypervisor.destroy(id).await?;
             return Err(error);
         }
-        self.note_started(id, start.domain);
+        self.note_started(id, domain);
         Ok(())
     }
 
@@ -207,6 +211,6 @@ pub(crate) fn overtaken() -> Error {
     Error::conflict("The server is wanted otherwise by now.")
 }
 
-fn may_pass(error: &Error) -> bool {
+pub(crate) fn may_pass(error: &Error) -> bool {
     matches!(error.kind(), Kind::Busy | Kind::Unavailable | Kind::Timeout)
 }

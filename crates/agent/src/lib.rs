@@ -17,6 +17,7 @@ mod config;
 mod converge;
 mod disks;
 mod import;
+mod moves;
 mod report;
 mod steps;
 mod tasks;

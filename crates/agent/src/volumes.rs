@@ -2,14 +2,14 @@
 //! plugged in and out.
 //!
 //! The hypervisor knows disks by their serials, of which a volume's is the first 20 characters of its id: all that a
-//! virtio disk can show. Which volume a serial stands for is learned from documents. So of a volume that a process
+//! virtio disk can show; that of a volume whose disk took another one's place is the other one's. Which volume a serial stands for is learned from documents. So of a volume that a process
 //! before this one was told to detach, and could not, nothing can be reported but by a document that names it again.
 
 use std::collections::HashMap;
 
 use tokio_util::sync::CancellationToken;
 use umbel_bus::{Domain, Step, Volume};
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Generation, Kind, Result};
 use umbel_driver::{Attachment, DomainDisk, DomainSpec};
 use uuid::Uuid;
 
@@ -27,10 +27,22 @@ pub(crate) fn serial(volume_id: Uuid) -> String {
     text
 }
 
+/// What this volume's guest finds it by.
+fn serial_of(volume: &Volume) -> String {
+    serial(volume.seen_as.unwrap_or(volume.volume_id))
+}
+
 /// What is known of volumes beyond their serials.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    servers: HashMap<Uuid, HashMap<String, Known>>,
+    servers: HashMap<Uuid, Page>,
+}
+
+#[derive(Default)]
+struct Page {
+    /// Of the newest document that was read.
+    generation: Generation,
+    volumes: HashMap<String, Known>,
 }
 
 struct Known {
@@ -40,14 +52,19 @@ struct Known {
 }
 
 impl Ledger {
-    pub fn learn(&mut self, server_id: Uuid, volumes: &[Volume]) {
+    pub fn learn(&mut self, server_id: Uuid, generation: Generation, volumes: &[Volume]) {
         if volumes.is_empty() {
             return;
         }
-        let known = self.servers.entry(server_id).or_default();
+        let page = self.servers.entry(server_id).or_default();
+        let newest = generation >= page.generation;
+        page.generation = generation.max(page.generation);
         for volume in volumes {
-            let new = Known { volume_id: volume.volume_id, size: None };
-            known.entry(serial(volume.volume_id)).or_insert(new);
+            let known =
+                page.volumes.entry(serial_of(volume)).or_insert(Known { volume_id: volume.volume_id, size: None });
+            if newest {
+                known.volume_id = volume.volume_id;
+            }
         }
     }
 
@@ -57,15 +74,15 @@ impl Ledger {
 
     fn named(&self, server_id: Uuid, serials: &[String]) -> Vec<Uuid> {
         let known = self.servers.get(&server_id);
-        serials.iter().filter_map(|serial| Some(known?.get(serial)?.volume_id)).collect()
+        serials.iter().filter_map(|serial| Some(known?.volumes.get(serial)?.volume_id)).collect()
     }
 
     fn size(&self, server_id: Uuid, serial: &str) -> Option<u64> {
-        self.servers.get(&server_id)?.get(serial)?.size
+        self.servers.get(&server_id)?.volumes.get(serial)?.size
     }
 
     fn set_size(&mut self, server_id: Uuid, serial: &str, size: Option<u64>) {
-        if let Some(known) = self.servers.get_mut(&server_id).and_then(|known| known.get_mut(serial)) {
+        if let Some(known) = self.servers.get_mut(&server_id).and_then(|page| page.volumes.get_mut(serial)) {
             known.size = size;
         }
     }
@@ -100,14 +117,14 @@ impl Agent {
         let has = self.hypervisor.disks(id).await?;
         let stays = |serial: &String| {
             domain.disks.iter().any(|disk| disk.serial == *serial)
-                || domain.volumes.iter().any(|volume| self::serial(volume.volume_id) == *serial)
+                || domain.volumes.iter().any(|volume| serial_of(volume) == *serial)
         };
         let mut outcomes = Vec::new();
         for serial in has.iter().filter(|serial| !stays(serial)) {
             outcomes.push(self.detach(plugging, serial, steps).await);
         }
         for volume in &domain.volumes {
-            let serial = serial(volume.volume_id);
+            let serial = serial_of(volume);
             outcomes.push(match has.contains(&serial) {
                 true => self.extend(plugging, volume, &serial, steps).await,
                 false => self.attach(plugging, volume, &serial, steps).await,
@@ -182,10 +199,23 @@ impl Agent {
         Ok(())
     }
 
+    /// The document with volumes on their way where the guest has them.
+    pub(crate) async fn settled(&self, server_id: Uuid, domain: &Domain) -> Result<Domain> {
+        let mut domain = domain.clone();
+        for volume in &mut domain.volumes {
+            if let Some(to) = volume.to.take()
+                && self.is_there(server_id, &serial_of(volume), &to).await?
+            {
+                volume.at = to;
+            }
+        }
+        Ok(domain)
+    }
+
     pub(crate) fn volume_disk(&self, volume: &Volume) -> Result<DomainDisk> {
         Ok(DomainDisk {
             attachment: self.pool(&volume.at.pool)?.attachment(&volume.at.name),
-            serial: serial(volume.volume_id),
+            serial: serial_of(volume),
             boot_index: volume.boot_index,
             read_only: volume.read_only,
             cdrom: false,
@@ -201,7 +231,7 @@ impl Agent {
     /// For a guest that was just started: see [`Agent::is_where_it_was`].
     pub(crate) fn volumes_are_where_they_were(&self, domain: &Domain, started: &DomainSpec) -> Result<()> {
         for volume in &domain.volumes {
-            let serial = serial(volume.volume_id);
+            let serial = serial_of(volume);
             let disk = started.disks.iter().find(|disk| disk.serial == serial);
             if let Some(disk) = disk
                 && !self.is_where_it_was(volume, &disk.attachment)?
@@ -216,7 +246,7 @@ impl Agent {
     pub(crate) fn note_started(&self, server_id: Uuid, domain: &Domain) {
         let mut ledger = self.ledger.lock();
         for volume in &domain.volumes {
-            ledger.set_size(server_id, &serial(volume.volume_id), Some(volume.size_bytes));
+            ledger.set_size(server_id, &serial_of(volume), Some(volume.size_bytes));
         }
     }
 }

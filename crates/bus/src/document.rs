@@ -47,12 +47,19 @@ pub struct Domain {
     pub config_drive: Option<ConfigDrive>,
 }
 
-/// A volume that a guest has. Its serial is the first 20 characters of its id.
+/// A volume that a guest has. Its serial is the first 20 characters of its id, or of that of the volume whose place it
+/// took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     pub volume_id: Uuid,
+    /// The volume by whose id the guest knows the disk, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_as: Option<Uuid>,
     #[serde(flatten)]
     pub at: DiskRef,
+    /// The disk is on its way there ([`Task::Move`]), or there already: where the guest has it is what counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<DiskRef>,
     pub size_bytes: u64,
     /// `Some(0)` is booted from first.
     pub boot_index: Option<u32>,
@@ -280,8 +287,35 @@ pub enum Task {
     Thaw { server_id: Uuid },
     /// Clones of the snapshots live on.
     RemoveSnapshot { server_id: Uuid, disks: Vec<DiskRef>, snapshot: String },
+    /// Brings the bytes of a guest's volume to another disk that is at least as large, and the guest with them, running
+    /// or not. Begins that, or joins it, and says within seconds how far it is.
+    Move(Move),
+    /// Ends that wherever it is, and says where the guest has its volume from now on.
+    StopMove(Move),
     /// Sends the snapshot's bytes to the image service, as the data of an image that is queued.
     Export { server_id: Uuid, disk: DiskRef, snapshot: String, image_id: String },
+}
+
+/// A guest's volume on its way from one disk to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub server_id: Uuid,
+    /// The volume by whose id the guest knows the disk.
+    pub seen_as: Uuid,
+    pub from: DiskRef,
+    pub to: DiskRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moved {
+    /// Bytes; `total` may grow.
+    Copying { done: u64, total: u64 },
+    /// The guest has the volume there.
+    There,
+    /// The guest has it where it was, and nothing is under way. The reason, if it was tried, is fit for the volume's
+    /// owner to read.
+    NotThere { reason: Option<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,6 +324,7 @@ pub enum TaskReply {
     Console(Blob),
     /// A location for each disk, in the order of the question.
     Snapshot(Vec<SnapshotAt>),
+    Moved(Moved),
     /// Nothing in the guest writes. So it is with one that is off.
     Held(bool),
     Done,
@@ -385,8 +420,13 @@ mod tests {
             let text = serde_json::to_string(&desired).unwrap();
             assert_eq!(serde_json::from_str::<Desired>(&text).unwrap(), desired, "{text}");
         }
-        let reply = TaskReply::Console(Blob(b"login:".to_vec()));
-        let text = serde_json::to_string(&reply).unwrap();
-        assert_eq!(serde_json::from_str::<TaskReply>(&text).unwrap(), reply, "{text}");
+        let copying = TaskReply::Moved(Moved::Copying { done: 1, total: 2 });
+        for reply in [TaskReply::Console(Blob(b"login:".to_vec())), copying, TaskReply::Moved(Moved::There)] {
+            let text = serde_json::to_string(&reply).unwrap();
+            assert_eq!(serde_json::from_str::<TaskReply>(&text).unwrap(), reply, "{text}");
+        }
+        let volume = r#"{"volume_id": "0f3b8c1e-aaaa-4bbb-8ccc-dddddddddddd", "pool": "p", "name": "n", "size_bytes": 1,
+            "boot_index": null, "read_only": false}"#;
+        assert_eq!(serde_json::from_str::<Volume>(volume).unwrap().to, None, "as an older process writes it");
     }
 }

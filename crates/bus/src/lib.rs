@@ -16,8 +16,8 @@ mod link;
 mod local;
 
 pub use document::{
-    Blob, ConfigDrive, ConfigFile, Desired, Disk, DiskRef, DiskSource, Domain, Facts, HostReport, ImageSource,
-    Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume, Want,
+    Blob, ConfigDrive, ConfigFile, Desired, Disk, DiskRef, DiskSource, Domain, Facts, HostReport, ImageSource, Move,
+    Moved, Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume, Want,
 };
 pub use faulty::{Faults, Faulty};
 pub use grpc::{Authority, Conductors, Control, Gate, Images, Issued, Security, Uplink, Uplinks};

@@ -76,6 +76,8 @@ fn volume(device: &BlockDevice) -> Option<Volume> {
     let at = device.connection.as_ref().filter(|_| device.is_wanted())?;
     Some(Volume {
         volume_id: device.volume_id?,
+        seen_as: None,
+        to: None,
         at: DiskRef { pool: at.pool.clone(), name: at.disk.clone() },
         size_bytes: device.size_bytes,
         boot_index: device.boot_index,

@@ -124,7 +124,7 @@ async fn volumes() {
     let volume = |number: u128| {
         let volume_id = Uuid::from_u128(number << 96);
         let at = at(VOLUMES, format!("volume-{volume_id}"));
-        Volume { volume_id, at, size_bytes: MIB, boot_index: None, read_only: false }
+        Volume { volume_id, seen_as: None, at, to: None, size_bytes: MIB, boot_index: None, read_only: false }
     };
     let with = move |id: Uuid, image: &ImageSource, number: u128| {
         let domain = domain(id, "vms", DiskSource::Image(image.clone()));

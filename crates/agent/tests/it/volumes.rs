@@ -21,7 +21,7 @@ struct Volumes {
 fn volume(number: u128) -> Volume {
     let volume_id = Uuid::from_u128(0x0f3b_8c1e << 96 | number << 64 | 7);
     let at = at(VOLUMES, format!("volume-{volume_id}"));
-    Volume { volume_id, at, size_bytes: 8 * MIB, boot_index: None, read_only: false }
+    Volume { volume_id, seen_as: None, at, to: None, size_bytes: 8 * MIB, boot_index: None, read_only: false }
 }
 
 fn serial(volume: &Volume) -> String {
