@@ -1,15 +1,22 @@
 //! What `umbel storage` asks a running cloud. No service of OpenStack has it, and the catalog does not name it: it is for
 //! the operator, below `/storage` on the shared port.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Method, Route, Rule};
 
 pub static SHOW_AUDIT: Route = Route::new(Method::Get, "/v1/audit", "storage:audit:show", Rule::Admin);
+/// A [`LastAudit`], without comparing anew. 404 before the first comparison.
+pub static SHOW_LAST: Route = Route::new(Method::Get, "/v1/audit/last", "storage:audit:show", Rule::Admin);
 /// Compares anew and mends: takes a [`Mend`], answers with an [`Audit`] whose findings have outcomes.
 pub static MEND: Route = Route::new(Method::Post, "/v1/audit", "storage:audit:mend", Rule::Admin);
 /// `kind`: `any`, `image`, `server`, `volume`, or `disk` with `POOL/DISK` for the id, its slash encoded.
 pub static SHOW_TREE: Route = Route::new(Method::Get, "/v1/tree/{kind}/{id}", "storage:tree:show", Rule::Admin);
+
+/// Stands for a pool's name where the directory of backups is meant. No pool is called so: a slash ends a pool's name.
+pub const BACKUPS: &str = "backups/directory";
 
 /// What differs between pools and databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +24,27 @@ pub struct Audit {
     pub findings: Vec<Finding>,
     /// Disks and snapshots whose names are not of our making: somebody else's, never touched, and no fault.
     pub foreign: Vec<Foreign>,
+    /// Disks and snapshots that somebody unmanaged: theirs by now, never touched, and no fault.
+    #[serde(default)]
+    pub unmanaged: Vec<Unmanaged>,
     /// Disks that were compared.
     pub disks: u64,
+}
+
+/// What came of the last comparison of this process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastAudit {
+    /// When it ended: ISO 8601, UTC.
+    pub at: String,
+    pub age_seconds: u64,
+    pub took_seconds: f64,
+    /// By [`FindingKind::name`], all of them.
+    pub findings: BTreeMap<String, u64>,
+    pub disks: u64,
+    pub foreign: u64,
+    pub unmanaged: u64,
+    /// Comparisons that broke off since the process began.
+    pub failures: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +52,7 @@ pub struct Finding {
     /// Names it in a [`Mend`]: `orphan:volumes/volume-…`.
     pub id: String,
     pub kind: FindingKind,
+    /// [`BACKUPS`] for what is in the directory of backups.
     pub pool: String,
     /// The disk, and behind an `@` the snapshot.
     pub name: String,
@@ -37,7 +64,7 @@ pub struct Finding {
     pub outcome: Option<Outcome>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingKind {
     /// A disk in a pool that no row knows.
@@ -53,6 +80,9 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
+    pub const ALL: [FindingKind; 5] =
+        [FindingKind::Orphan, FindingKind::Lost, FindingKind::Snapshot, FindingKind::Hidden, FindingKind::Unreadable];
+
     pub const fn name(self) -> &'static str {
         match self {
             FindingKind::Orphan => "orphan",
@@ -75,6 +105,15 @@ pub struct Outcome {
 pub struct Foreign {
     pub pool: String,
     pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Unmanaged {
+    pub pool: String,
+    /// The disk, and behind an `@` the snapshot.
+    pub name: String,
+    /// ISO 8601, UTC.
+    pub since: String,
 }
 
 /// `{"fix": true}`, or `{"fix": ["orphan:volumes/volume-…"]}`.

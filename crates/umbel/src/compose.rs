@@ -30,7 +30,7 @@ use crate::doctor::Finding;
 use crate::roles::Roles;
 use crate::services::{ImageService, ServiceLogin, configured};
 use crate::state::StateDir;
-use crate::storage::StorageAudit;
+use crate::storage::{AuditParts, StorageAudit};
 use crate::volumes::VolumeService;
 
 /// What everything is built from.
@@ -69,6 +69,8 @@ pub struct Built {
     pub services: Box<dyn Fn() -> Vec<Service> + Send + Sync>,
     pub identity: Option<Arc<Identity>>,
     pub behind: Vec<Behind>,
+    /// What is measured beside requests, in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub hypervisor: String,
     pub storage: String,
 }
@@ -93,7 +95,12 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
         false => None,
     };
     let compute::Made { api, guests } = compute::compute(parts, roles, &storage, &mut behind).await?;
-    let audit = StorageAudit::open(parts.config, roles, storage.all()).await?;
+    let audit = {
+        let backups = volume::backups(parts);
+        let own = AuditParts { pools: storage.all(), backups: backups.as_deref(), clock: parts.clock.clone() };
+        StorageAudit::open(parts.config, roles, own).await?
+    };
+    let metrics = audit.clone();
     behind.extend(audit.clone().map(|audit| Behind::new(move |stop| audit.run(stop))));
     let app = verifier.map(|verifier| App { verifier, rng: parts.rng.clone() });
     let services = {
@@ -110,7 +117,8 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
     };
     let hypervisor = guests.unwrap_or_else(|| "no guests run here".to_owned());
     let storage = storage.sentence();
-    Ok(Built { app, services: Box::new(services), identity, behind, hypervisor, storage })
+    let metrics = Arc::new(move || metrics.as_ref().map(|audit| audit.metrics()).unwrap_or_default());
+    Ok(Built { app, services: Box::new(services), identity, behind, metrics, hypervisor, storage })
 }
 
 async fn migrated<S: Schema>(config: &Config, configured: &Option<String>, name: &str) -> Result<Db<S>> {
@@ -130,6 +138,7 @@ async fn identity(parts: &Parts<'_>, behind: &mut Vec<Behind>) -> Result<(Arc<Ve
     let verifier = Arc::new(Verifier::new(keys.clone(), Arc::default(), parts.clock.clone()));
     let settings = umbel_identity::Config {
         token_ttl: Duration::from_secs(parts.config.identity.token_seconds),
+        compliance: parts.config.identity.security_compliance.clone(),
         ..umbel_identity::Config::default()
     };
     let (clock, rng) = (parts.clock.clone(), parts.rng.clone());

@@ -80,7 +80,7 @@ impl Running {
             behind: JoinSet::new(),
         };
         if let Some(address) = config.listen.metrics {
-            let server = serve(address, App::metrics_router()).await?;
+            let server = serve(address, App::metrics_router_with(built.metrics.clone())).await?;
             running.metrics = Some(server.address);
             running.servers.push(server);
         }

@@ -1,6 +1,6 @@
 //! The volume service over the configured pools.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use umbel_core::Result;
@@ -24,9 +24,7 @@ pub(super) async fn volume(
     let backend = |(number, name): (usize, &String)| storage.backend(parts.config, name, number == 0);
     let neighbours = Arc::new(Neighbours::new(parts.login.clone()));
     let mut config = parts.config.volume.options.clone();
-    if config.backup.directory.is_none() && config.backup.pool.is_none() {
-        config.backup.directory = Some(parts.state.join("backups"));
-    }
+    config.backup.directory = backups(parts);
     let volumes = Volumes::new(VolumesParts {
         db: migrated(parts.config, &parts.config.database.volume, "volume").await?,
         backends: names.iter().enumerate().map(backend).collect::<Result<_>>()?,
@@ -47,6 +45,13 @@ pub(super) async fn volume(
         })
     }));
     Ok(Some(volumes))
+}
+
+/// The directory of backups: below the state if nothing else is configured, and none where they go to a pool alone.
+pub(super) fn backups(parts: &Parts<'_>) -> Option<PathBuf> {
+    let config = &parts.config.volume.options.backup;
+    let otherwise = || config.pool.is_none().then(|| parts.state.join("backups"));
+    config.directory.clone().or_else(otherwise)
 }
 
 impl Storage {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use umbel_api::storage::{Audit, Finding, FindingKind, Outcome, Which};
-use umbel_core::{Error, Kind, Result};
+use umbel_api::storage::{Audit, BACKUPS, Finding, FindingKind, Outcome, Which};
+use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_driver::{Pool, Removed};
+use umbel_volume::backup::DirectoryTarget;
 
 use super::StorageAudit;
 use super::compare::{Known, Seen, compare};
@@ -22,12 +23,28 @@ impl StorageAudit {
     /// What differs now and differed a while before. Nothing is changed.
     pub async fn audit(&self) -> Result<Audit> {
         let _turn = self.turn.lock().await;
-        self.twice().await
+        let began = self.last.now();
+        let audit = self.twice().await;
+        self.note(began, audit)
+    }
+
+    fn note(&self, began: Timestamp, audit: Result<Audit>) -> Result<Audit> {
+        match &audit {
+            Ok(audit) => self.last.note(began, audit),
+            Err(_) => self.last.note_failure(),
+        }
+        audit
     }
 
     /// Compares anew, and mends what can be mended and was asked for. All findings are told, with what came of it.
     pub async fn mend(&self, which: &Which) -> Result<Audit> {
         let _turn = self.turn.lock().await;
+        let began = self.last.now();
+        let audit = self.mend_now(which).await;
+        self.note(began, audit)
+    }
+
+    async fn mend_now(&self, which: &Which) -> Result<Audit> {
         let mut audit = self.twice().await?;
         let wanted: Vec<&mut Finding> =
             audit.findings.iter_mut().filter(|found| found.fix.is_some() && which.has(&found.id)).collect();
@@ -68,18 +85,30 @@ impl StorageAudit {
             };
             seen.push((look(&**pool, wanted).await, pool.clone()));
         }
+        let backups = match &self.backups {
+            Some(directory) => Some(look_at_backups(directory).await),
+            None => None,
+        };
         // Only now every cluster that answers has told who it is.
         let aliases = self.aliases();
-        let seen: Vec<Seen> =
+        let mut seen: Vec<Seen> =
             seen.into_iter().filter(|(_, pool)| aliases.of(pool.name()) == pool.name()).map(|(seen, _)| seen).collect();
+        seen.extend(backups);
         Ok(compare(&seen, &self.sources.known(&aliases).await?))
     }
 
     async fn mend_one(&self, found: &Finding, known: &Known) -> Result<Outcome> {
-        let pool = self.pool(&found.pool).ok_or_else(|| Error::internal("a finding in a pool that is not here"))?;
         let disk = disk_of(found);
         let done = |told: &str| Ok(Outcome { mended: true, told: told.to_owned() });
         let left = |told: &str| Ok(Outcome { mended: false, told: told.to_owned() });
+        if let Some(directory) = self.backups.as_ref().filter(|_| found.pool == BACKUPS) {
+            if found.kind != FindingKind::Orphan || !known.is_orphan(BACKUPS, disk) {
+                return left("It has an owner by now.");
+            }
+            directory.discard(disk).await?;
+            return done("It was removed.");
+        }
+        let pool = self.pool(&found.pool).ok_or_else(|| Error::internal("a finding in a pool that is not here"))?;
         match found.kind {
             FindingKind::Orphan if !known.is_orphan(&found.pool, disk) => left("It has an owner by now."),
             FindingKind::Orphan => match pool.remove(disk).await? {
@@ -89,8 +118,7 @@ impl StorageAudit {
             },
             FindingKind::Snapshot => {
                 let snapshot = found.name.split_once('@').map_or("", |(_, snapshot)| snapshot);
-                let owned = known.get(&found.pool, disk).is_none_or(|row| row.snapshots.contains_key(snapshot));
-                if owned || known.is_busy(snapshot) || known.is_busy(disk) {
+                if !known.is_stray(&found.pool, disk, snapshot) {
                     return left("It has an owner by now.");
                 }
                 pool.remove_snapshot(disk, snapshot).await?;
@@ -138,8 +166,12 @@ async fn fill(pool: &dyn Pool, wanted: impl Fn(&str) -> bool, seen: &mut Seen) -
     let stats: Vec<_> = stats.buffer_unordered(AT_ONCE).collect().await;
     for (disk, stat) in stats {
         let snapshots = match stat {
-            // In the list and not there: on its way out, or the rest of a removal that broke off.
-            Ok(stat) => stat.map_or_else(Vec::new, |stat| stat.snapshots),
+            Ok(Some(stat)) => stat.snapshots,
+            // In the list and not there: on its way out, the rest of a removal that broke off, or without its parent.
+            Ok(None) => {
+                seen.hollow.insert(disk.clone());
+                Vec::new()
+            }
             // The pool, rather than the disk.
             Err(error) if error.is(Kind::Unavailable) || error.is(Kind::Timeout) => return Err(error),
             Err(error) => {
@@ -155,6 +187,21 @@ async fn fill(pool: &dyn Pool, wanted: impl Fn(&str) -> bool, seen: &mut Seen) -
         hidden => hidden?,
     };
     Ok(())
+}
+
+/// The data in the directory of backups, as disks without snapshots.
+async fn look_at_backups(directory: &DirectoryTarget) -> Seen {
+    match directory.list().await {
+        Ok(Some(data)) => {
+            let disks = data.into_iter().map(|name| (name, Vec::new())).collect();
+            Seen { pool: BACKUPS.to_owned(), disks, ..Seen::default() }
+        }
+        Ok(None) => Seen::missing(BACKUPS),
+        Err(error) => {
+            tracing::warn!(cause = error.cause(), "the directory of backups cannot be audited: {error}");
+            Seen { unreadable: Some(error.message().to_owned()), ..Seen::missing(BACKUPS) }
+        }
+    }
 }
 
 /// Disks by pool with what they are clones of, all there are: for those whose parent cannot be asked any more.

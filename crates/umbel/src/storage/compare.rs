@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use umbel_api::storage::{Audit, Finding, FindingKind, Foreign, Owner};
+use umbel_api::storage::{Audit, BACKUPS, Finding, FindingKind, Foreign, Owner, Unmanaged};
+use umbel_core::Timestamp;
 use umbel_driver::Hidden;
 use uuid::Uuid;
 
@@ -16,9 +17,20 @@ pub struct Seen {
     pub disks: BTreeMap<String, Vec<String>>,
     /// Disks that could not be looked at, and why.
     pub broken: BTreeMap<String, String>,
+    /// Disks that the pool names and has nothing of: on their way in or out, or half of one.
+    pub hollow: BTreeSet<String>,
     pub hidden: Vec<Hidden>,
     /// Why it could not be looked at.
     pub unreadable: Option<String>,
+    /// It is not there at all, which is no fault while nothing is expected in it.
+    pub missing: bool,
+}
+
+impl Seen {
+    /// The directory of backups, which the database may know data in, is not there.
+    pub fn missing(pool: &str) -> Seen {
+        Seen { pool: pool.to_owned(), missing: true, ..Seen::default() }
+    }
 }
 
 /// What the databases say.
@@ -30,6 +42,8 @@ pub struct Known {
     pub busy: HashSet<Uuid>,
     /// Services whose databases were read; disks of others are not judged.
     pub nouns: BTreeSet<Noun>,
+    /// What left the books and stayed: pool, disk, and snapshot if it was one.
+    pub unmanaged: BTreeMap<(String, String, Option<String>), Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +75,31 @@ impl Known {
 
     /// Whether a disk that has no row is one too many.
     pub fn is_orphan(&self, pool: &str, disk: &str) -> bool {
-        let judged = names::noun_of(disk).is_some_and(|noun| self.nouns.contains(&noun));
-        judged && self.get(pool, disk).is_none() && !self.is_busy(disk)
+        let judged = noun_of(pool, disk).is_some_and(|noun| self.nouns.contains(&noun));
+        judged
+            && self.get(pool, disk).is_none()
+            && self.unmanaged_since(pool, disk, None).is_none()
+            && !self.is_busy(disk)
+    }
+
+    /// Whether a snapshot of a disk that a row knows is one too many.
+    pub fn is_stray(&self, pool: &str, disk: &str, snapshot: &str) -> bool {
+        let unknown = self.get(pool, disk).is_some_and(|row| !row.snapshots.contains_key(snapshot));
+        unknown
+            && names::is_our_snapshot(snapshot)
+            && self.unmanaged_since(pool, disk, Some(snapshot)).is_none()
+            && !self.is_busy(snapshot)
+            && !self.is_busy(disk)
+    }
+
+    /// When the disk or its snapshot was unmanaged, if it was.
+    pub fn unmanaged_since(&self, pool: &str, disk: &str, snapshot: Option<&str>) -> Option<Timestamp> {
+        self.unmanaged.get(&(pool.to_owned(), disk.to_owned(), snapshot.map(str::to_owned))).copied()
+    }
+
+    /// Whether a workflow works on a disk that a row knows, or on its owner.
+    fn is_held(&self, disk: &str, row: &KnownDisk) -> bool {
+        self.is_busy(disk) || self.is_busy(&row.owner.id)
     }
 }
 
@@ -71,41 +108,60 @@ impl Known {
 pub fn compare(seen: &[Seen], known: &Known) -> Audit {
     let mut audit = Audit::default();
     for pool in seen {
+        let needed = || known.disks.iter().any(|((at, _), row)| *at == pool.pool && row.expected);
         match &pool.unreadable {
             Some(why) => audit.findings.push(unreadable(&pool.pool, "", why)),
+            None if pool.missing && needed() => {
+                audit.findings.push(unreadable(&pool.pool, "", "It is not there. Is its file system mounted?"));
+            }
             None => compare_pool(pool, known, &mut audit),
         }
     }
     for ((pool, disk), row) in &known.disks {
-        let Some(seen) = seen.iter().find(|seen| seen.pool == *pool && seen.unreadable.is_none()) else {
+        let Some(seen) = seen.iter().find(|seen| seen.pool == *pool && seen.unreadable.is_none() && !seen.missing)
+        else {
             continue;
         };
-        if known.is_busy(disk) || names::uuids(&row.owner.id).iter().any(|id| known.busy.contains(id)) {
-            continue;
-        }
-        match seen.disks.get(disk) {
-            None if row.expected => audit.findings.push(lost(pool, disk, row)),
-            None => {}
-            Some(_) if seen.broken.contains_key(disk) => {}
-            Some(there) => {
-                let missing = row.snapshots.iter().filter(|(name, expected)| **expected && !there.contains(name));
-                for (name, _) in missing.filter(|(name, _)| !known.is_busy(name)) {
-                    audit.findings.push(lost(pool, &format!("{disk}@{name}"), row));
-                }
-            }
+        if !known.is_held(disk, row) {
+            compare_row(seen, disk, row, known, &mut audit);
         }
     }
     audit.findings.sort_by(|one, two| one.id.cmp(&two.id));
     audit.foreign.sort();
+    audit.unmanaged.sort();
     audit
 }
 
+/// From a row to its disk.
+fn compare_row(seen: &Seen, disk: &str, row: &KnownDisk, known: &Known, audit: &mut Audit) {
+    let pool = &seen.pool;
+    match seen.disks.get(disk) {
+        None if row.expected => audit.findings.push(lost(pool, disk, row)),
+        Some(_) if row.expected && seen.hollow.contains(disk) => {
+            let why = "The pool names it and cannot open it: half of it is gone, or what it is a clone of.";
+            audit.findings.push(unreadable(pool, disk, why));
+        }
+        None => {}
+        Some(_) if seen.broken.contains_key(disk) || seen.hollow.contains(disk) => {}
+        Some(there) => {
+            let missing = row.snapshots.iter().filter(|(name, expected)| **expected && !there.contains(name));
+            for (name, _) in missing.filter(|(name, _)| !known.is_busy(name)) {
+                audit.findings.push(lost(pool, &format!("{disk}@{name}"), row));
+            }
+        }
+    }
+}
+
+/// From disks to their rows.
 fn compare_pool(pool: &Seen, known: &Known, audit: &mut Audit) {
     let foreign = |name: String| Foreign { pool: pool.pool.clone(), name };
+    let unmanaged = |name: String, since: Timestamp| Unmanaged { pool: pool.pool.clone(), name, since: since.iso() };
     for (disk, snapshots) in &pool.disks {
         audit.disks += 1;
         let Some(row) = known.get(&pool.pool, disk) else {
-            if names::noun_of(disk).is_none() {
+            if let Some(since) = known.unmanaged_since(&pool.pool, disk, None) {
+                audit.unmanaged.push(unmanaged(disk.clone(), since));
+            } else if noun_of(&pool.pool, disk).is_none() {
                 audit.foreign.push(foreign(disk.clone()));
             } else if known.is_orphan(&pool.pool, disk) {
                 audit.findings.push(orphan(&pool.pool, disk, snapshots.len()));
@@ -113,19 +169,30 @@ fn compare_pool(pool: &Seen, known: &Known, audit: &mut Audit) {
             continue;
         };
         for snapshot in snapshots.iter().filter(|name| !row.snapshots.contains_key(*name)) {
-            match names::is_our_snapshot(snapshot) {
-                _ if known.is_busy(snapshot) || known.is_busy(disk) => {}
-                true => audit.findings.push(unknown_snapshot(&pool.pool, disk, snapshot, &row.owner)),
-                false => audit.foreign.push(foreign(format!("{disk}@{snapshot}"))),
+            if let Some(since) = known.unmanaged_since(&pool.pool, disk, Some(snapshot)) {
+                audit.unmanaged.push(unmanaged(format!("{disk}@{snapshot}"), since));
+            } else if !names::is_our_snapshot(snapshot) {
+                audit.foreign.push(foreign(format!("{disk}@{snapshot}")));
+            } else if known.is_stray(&pool.pool, disk, snapshot) {
+                audit.findings.push(unknown_snapshot(&pool.pool, disk, snapshot, &row.owner));
             }
         }
     }
-    let known_ones = pool.broken.iter().filter(|(disk, _)| known.get(&pool.pool, disk).is_some());
+    let known_ones =
+        pool.broken.iter().filter(|(disk, _)| known.get(&pool.pool, disk).is_some_and(|row| !known.is_held(disk, row)));
     audit.findings.extend(known_ones.map(|(disk, why)| unreadable(&pool.pool, disk, why)));
     for hidden in pool.hidden.iter().filter(|hidden| hidden.free) {
         let why = "It was removed, and no clone is left of it.".to_owned();
         let name = format!("{} ({})", hidden.disk, hidden.id);
         audit.findings.push(finding(FindingKind::Hidden, &pool.pool, &name, why, Some("purges it")));
+    }
+}
+
+/// Whose a disk of this name would be; in the directory of backups, whose the data.
+fn noun_of(pool: &str, disk: &str) -> Option<Noun> {
+    match pool == BACKUPS {
+        true => names::is_backup_data(disk).then_some(Noun::Volume),
+        false => names::noun_of(disk),
     }
 }
 
@@ -139,15 +206,18 @@ fn finding(kind: FindingKind, pool: &str, name: &str, why: String, fix: Option<&
 }
 
 fn orphan(pool: &str, disk: &str, snapshots: usize) -> Finding {
-    let noun = names::noun_of(disk).map_or("thing", Noun::name);
+    if pool == BACKUPS {
+        return finding(FindingKind::Orphan, pool, disk, "No backup has this data.".to_owned(), Some("removes it"));
+    }
+    let noun = noun_of(pool, disk).map_or("thing", Noun::name);
     let with = match snapshots {
         0 => String::new(),
         1 => " It has a snapshot.".to_owned(),
         more => format!(" It has {more} snapshots."),
     };
-    // An unmanaged volume's row is gone and its disk is somebody's: only people can tell.
+    // Names do not tell two clouds apart: only people can.
     let who = match noun {
-        "volume" => " It is left over, was unmanaged, or is another cloud's.",
+        "volume" => " It is left over, or another cloud's.",
         _ => "",
     };
     let fix = "removes it, with its snapshots; clones live on";
@@ -163,7 +233,8 @@ fn lost(pool: &str, name: &str, row: &KnownDisk) -> Finding {
         ("backup", _) => format!("delete it and make another: openstack volume backup delete {id}"),
         _ => format!("rebuild or delete it: openstack server rebuild {id}"),
     };
-    let why = format!("The pool has none, and the {kind} '{called}' ({id}) needs it; {advice}.");
+    let place = if pool == BACKUPS { "directory" } else { "pool" };
+    let why = format!("The {place} has none, and the {kind} '{called}' ({id}) needs it; {advice}.");
     finding(FindingKind::Lost, pool, name, why, None)
 }
 
@@ -240,6 +311,53 @@ mod tests {
         check(&seen(&[("volume-#", &[])]), &rows, &["lost:p/volume-#@snapshot-%"]);
         check(&seen(&[("volume-#", &["snapshot-%", "backup.%"])]), &rows, &["snapshot:p/volume-#@backup.%"]);
         check(&seen(&[("volume-#", &["snapshot-%", "mine"])]), &rows, &[]);
+    }
+
+    #[test]
+    fn what_was_unmanaged_is_told_and_no_fault() {
+        let disk = format!("volume-{ID}");
+        let mut rows = known();
+        rows.unmanaged.insert(("p".into(), disk.clone(), None), Timestamp::from_secs(1_000));
+        let there = seen(&[("volume-#", &["snapshot-%"])]);
+        check(&there, &rows, &[]);
+        assert!(!rows.is_orphan("p", &disk));
+        let told = compare(std::slice::from_ref(&there), &rows).unmanaged;
+        assert_eq!(told, [Unmanaged { pool: "p".into(), name: disk.clone(), since: "1970-01-01T00:16:40Z".into() }]);
+        // Managed again, it is a volume's whatever the table says; what it says of its snapshots counts.
+        rows.add("p", &disk, owner("volume"), true);
+        check(&there, &rows, &["snapshot:p/volume-#@snapshot-%"]);
+        rows.unmanaged.insert(("p".into(), disk.clone(), Some(format!("snapshot-{OTHER}"))), Timestamp(0));
+        check(&there, &rows, &[]);
+        assert!(!rows.is_stray("p", &disk, &format!("snapshot-{OTHER}")));
+        assert!(rows.is_stray("p", &disk, &format!("backup.{OTHER}")));
+        // Of another pool nothing is said.
+        check(&Seen { pool: "q".into(), ..there }, &rows, &["orphan:q/volume-#"]);
+    }
+
+    #[test]
+    fn a_directory_of_backups_is_compared_both_ways() {
+        let at = |disks: &[(&str, &[&str])]| Seen { pool: BACKUPS.into(), ..seen(disks) };
+        let mut rows = known();
+        check(&Seen::missing(BACKUPS), &rows, &[]);
+        let all = at(&[("#", &[]), ("#.part", &[]), ("lost+found", &[])]);
+        check(&all, &rows, &["orphan:backups/directory/#", "orphan:backups/directory/#.part"]);
+        rows.add(BACKUPS, ID, owner("backup"), true);
+        check(&all, &rows, &["orphan:backups/directory/#.part"]);
+        check(&at(&[]), &rows, &["lost:backups/directory/#"]);
+        check(&Seen::missing(BACKUPS), &rows, &["unreadable:backups/directory"]);
+        rows.busy.extend(names::uuids(ID));
+        check(&at(&[("#.part", &[])]), &rows, &[]);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_opened_is_told_once() {
+        let mut rows = known();
+        let hollow = Seen { hollow: [format!("volume-{ID}")].into(), ..seen(&[("volume-#", &[])]) };
+        check(&hollow, &rows, &["orphan:p/volume-#"]);
+        rows.add("p", &format!("volume-{ID}"), owner("volume"), false).snapshots.insert("snap".into(), true);
+        check(&hollow, &rows, &[]);
+        rows.add("p", &format!("volume-{ID}"), owner("volume"), true);
+        check(&hollow, &rows, &["unreadable:p/volume-#"]);
     }
 
     #[test]

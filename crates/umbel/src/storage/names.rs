@@ -61,6 +61,11 @@ pub fn is_our_snapshot(snapshot: &str) -> bool {
     snapshot == "snap" || after.and_then(split_uuid).is_some_and(|(_, rest)| rest.is_empty())
 }
 
+/// Whether data of this name in the directory of backups is of our making: whole, or half written or half removed.
+pub fn is_backup_data(name: &str) -> bool {
+    split_uuid(name).is_some_and(|(_, rest)| matches!(rest, "" | ".part"))
+}
+
 /// All UUIDs, written with hyphens, that stand in a text.
 pub fn uuids(text: &str) -> Vec<Uuid> {
     let mut found = Vec::new();

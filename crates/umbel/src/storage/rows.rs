@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use umbel_api::storage::Owner;
+use umbel_api::storage::{BACKUPS, Owner};
 use umbel_compute::{Api, Cell};
 use umbel_core::{Error, Result};
 use umbel_db::{Db, Schema, Tx, read};
 use umbel_image::Image;
 use umbel_volume::Volume;
+use umbel_volume::store::audit::KnownBackup;
 
 use super::compare::Known;
 use super::names::{self, Noun};
@@ -59,6 +60,10 @@ impl Sources {
 
     pub fn is_empty(&self) -> bool {
         self.nouns().is_empty()
+    }
+
+    pub fn has_volumes(&self) -> bool {
+        self.volume.is_some()
     }
 
     fn nouns(&self) -> Vec<Noun> {
@@ -144,12 +149,16 @@ impl Sources {
 }
 
 async fn volumes(db: &Db<Volume>, pools: &Aliases, known: &mut Known) -> Result<()> {
-    let (disks, backups, flows) = read!(db, "audit volumes", |tx| {
+    let (disks, backups, unmanaged, flows) = read!(db, "audit volumes", |tx| {
         let disks = umbel_volume::store::audit::disks(tx).await?;
         let backups = umbel_volume::store::audit::backups(tx).await?;
-        Ok((disks, backups, busy(tx).await?))
+        let unmanaged = umbel_volume::store::unmanaged::list(tx).await?;
+        Ok((disks, backups, unmanaged, busy(tx).await?))
     })?;
     known.busy.extend(flows);
+    let unmanaged =
+        unmanaged.into_iter().map(|one| ((pools.of(&one.backend).to_owned(), one.disk, one.snapshot), one.at));
+    known.unmanaged.extend(unmanaged);
     let mut places: BTreeMap<String, (String, String)> = BTreeMap::new();
     for disk in disks {
         let owner = owner(Noun::Volume, &disk.id, disk.name);
@@ -162,18 +171,42 @@ async fn volumes(db: &Db<Volume>, pools: &Aliases, known: &mut Known) -> Result<
             }
         }
     }
-    for backup in backups {
-        let owner = Owner { kind: "backup".to_owned(), id: backup.id, name: backup.name };
-        if let (Some(name), Some((pool, disk))) = (backup.source, places.get(&backup.volume)) {
-            // A snapshot of the volume that a backup was made of is the volume's too, and may be gone.
-            known.add(pool, disk, owner.clone(), false).snapshots.entry(name).or_insert(false);
+    backups.iter().for_each(|backup| add_backup(backup, pools, &places, known));
+    // A directory keeps of an increment what has changed: it is nothing without the data before it. That data's own row
+    // comes first, as the one to be named.
+    for backup in backups.iter().filter(|backup| backup.expected && !backup.target.starts_with(IN_POOL)) {
+        let owner = backup_owner(backup);
+        if let Some(data) = &backup.parent {
+            known.add(BACKUPS, data, owner, true);
         }
-        let Some(pool) = backup.target.strip_prefix("pool:") else { continue };
-        let disk = format!("volume-{}.backup.{}", backup.volume, backup.base);
-        let row = known.add(pools.of(pool), &disk, owner, backup.expected);
-        row.snapshots.insert(format!("backup.{}", backup.data), backup.expected);
     }
     Ok(())
+}
+
+/// Before the pool's name, where a backup is in one.
+const IN_POOL: &str = "pool:";
+
+/// A backup's data, and the snapshot of its volume that the next increment is compared with.
+fn add_backup(backup: &KnownBackup, pools: &Aliases, places: &BTreeMap<String, (String, String)>, known: &mut Known) {
+    let owner = backup_owner(backup);
+    if let Some((volume, name)) = &backup.source
+        && let Some((pool, disk)) = places.get(volume)
+    {
+        // It is the volume's too, and may be gone: the increment is then made by reading.
+        known.add(pool, disk, owner.clone(), false).snapshots.entry(name.clone()).or_insert(false);
+    }
+    match backup.target.strip_prefix(IN_POOL) {
+        Some(pool) => {
+            let disk = format!("volume-{}.backup.{}", backup.volume, backup.base);
+            let row = known.add(pools.of(pool), &disk, owner, backup.expected);
+            row.snapshots.insert(format!("backup.{}", backup.data), backup.expected);
+        }
+        None => drop(known.add(BACKUPS, &backup.data, owner, backup.expected)),
+    }
+}
+
+fn backup_owner(backup: &KnownBackup) -> Owner {
+    Owner { kind: "backup".to_owned(), id: backup.id.clone(), name: backup.name.clone() }
 }
 
 fn owner(noun: Noun, id: impl ToString, name: String) -> Owner {

@@ -76,6 +76,37 @@ impl DirectoryTarget {
         DirectoryTarget { root: root.to_owned() }
     }
 
+    /// Names of all data that is there, `<id>.part` for what is half written or half removed, and whatever else lies where
+    /// data are kept; `None` if the directory is not there. For audits; nothing on a request's path calls it.
+    pub async fn list(&self) -> Result<Option<Vec<String>>> {
+        let root = self.root.clone();
+        blocking(move || {
+            let Some(shards) = entries(&root)? else { return Ok(None) };
+            let mut found = Vec::new();
+            for shard in shards {
+                // A shard is named as the first two characters of what is in it.
+                let plain = shard.len() == 2 && shard.bytes().all(|byte| byte.is_ascii_hexdigit());
+                match plain {
+                    true => found.extend(entries(&root.join(&shard))?.unwrap_or_default()),
+                    false => found.push(shard),
+                }
+            }
+            Ok(Some(found))
+        })
+        .await
+    }
+
+    /// Removes what [`DirectoryTarget::list`] named, whole or not. Removing it again is not a failure.
+    pub async fn discard(&self, name: &str) -> Result<()> {
+        let id = name.strip_suffix(".part").unwrap_or(name);
+        let data = Data { id: id.to_owned(), volume: String::new(), base: String::new(), parent: None, size: 0 };
+        if name == id {
+            return self.remove(&data).await;
+        }
+        let part = part_of(&self.home(id)?);
+        blocking(move || clear(&part)).await
+    }
+
     /// Ids are checked: they come from imported records too, and must not lead elsewhere.
     fn home(&self, id: &str) -> Result<PathBuf> {
         let plain = id.len() >= 2 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
@@ -299,6 +330,16 @@ fn clear(dir: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", dir, error)),
         _ => Ok(()),
     }
+}
+
+/// Names in a directory; `None` if there is none.
+fn entries(dir: &Path) -> Result<Option<Vec<String>>> {
+    let read = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| failed("read", dir, error))?,
+    };
+    let names = read.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    names.collect::<std::io::Result<_>>().map(Some).map_err(|error| failed("read", dir, error))
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use umbel_workflow::{Flow, Next, Run, Runner, Step};
 use super::start::held;
 use crate::Volumes;
 use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus};
-use crate::store::{Volume, snapshots, volumes};
+use crate::store::{Volume, snapshots, unmanaged, volumes};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ManageStep {
@@ -78,6 +78,9 @@ impl Flow for ManageVolumeFlow {
                 after.status = VolumeStatus::Available;
             }
             after.launched_at = Some(now);
+            // Not before: until here the disk may have its old name, and be nobody's again.
+            unmanaged::managed(tx, &state.backend, &state.reference, None).await?;
+            unmanaged::renamed(tx, &state.backend, &state.reference, &state.disk).await?;
             volumes::update(tx, &row, &after, now).await
         })?;
         Ok(Next::Done)
@@ -138,6 +141,9 @@ impl ManageSnapshotFlow {
     async fn end(&self, state: &ManageSnapshot, status: SnapshotStatus) -> Result<()> {
         let now = self.0.clock.now();
         let ended = tx!(self.0.db, "end managing", |tx| {
+            if status == SnapshotStatus::Available {
+                unmanaged::managed(tx, &state.backend, &state.disk, Some(&state.reference)).await?;
+            }
             let found = snapshots::lock_any(tx, state.snapshot).await?.filter(|row| !row.deleted);
             let row = found.ok_or_else(|| Error::new(Kind::Gone, "The snapshot was deleted."))?;
             let after = SnapshotRow { status, progress: 100, ..row.clone() };

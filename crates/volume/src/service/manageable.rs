@@ -15,7 +15,7 @@ use crate::flows::manage::{ManageDisk, ManageSnapshot, ManageSnapshotFlow, Manag
 use crate::flows::start::{is_busy, start};
 use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus, disk_name};
 use crate::store::quotas::{self, Delta};
-use crate::store::{Volume, attachments, encryption, snapshots, transfers, types, volumes};
+use crate::store::{Volume, attachments, encryption, snapshots, transfers, types, unmanaged, volumes};
 use crate::{Backend, Volumes};
 
 /// A disk to be taken over.
@@ -139,6 +139,7 @@ impl Volumes {
     pub(crate) async fn unmanage_volume(&self, ctx: &Ctx, id: VolumeId) -> Result<()> {
         let caller = Caller::of(ctx)?;
         caller.must_be_admin("volume_extension:volume_unmanage")?;
+        let now = self.clock.now();
         tx!(self.db, "unmanage volume", |tx| {
             let volume = caller.lock_volume(tx, id).await?;
             let usable =
@@ -157,6 +158,9 @@ impl Volumes {
                 return Err(invalid_volume(format!("Volume {id} has snapshots: unmanage these first.")));
             }
             transfers::delete_of_volume(tx, id).await?;
+            if let Some(backend) = &volume.backend {
+                unmanaged::note(tx, backend, &volume.disk, None, now).await?;
+            }
             volumes::forget(tx, id).await
         })
     }
@@ -165,12 +169,18 @@ impl Volumes {
     pub(crate) async fn unmanage_snapshot(&self, ctx: &Ctx, id: SnapshotId) -> Result<()> {
         let caller = Caller::of(ctx)?;
         caller.must_be_admin("snapshot_extension:snapshot_unmanage")?;
+        let now = self.clock.now();
         tx!(self.db, "unmanage snapshot", |tx| {
             let snapshot = caller.lock_snapshot(tx, id).await?;
             let usable = matches!(snapshot.status, SnapshotStatus::Available | SnapshotStatus::Error);
             if !usable || snapshot.group_snapshot_id.is_some() || is_busy(tx, id, "").await? {
                 let message = format!("Snapshot status must be available or error, and is {}.", snapshot.status);
                 return Err(invalid_snapshot(message));
+            }
+            if let Some(volume) = volumes::get_any(tx, snapshot.volume_id).await?
+                && let Some(backend) = &volume.backend
+            {
+                unmanaged::note(tx, backend, &volume.disk, Some(&snapshot.disk_snapshot), now).await?;
             }
             snapshots::forget(tx, id).await
         })

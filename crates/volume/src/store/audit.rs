@@ -1,7 +1,7 @@
 //! What the comparison of pools with this database reads, and nothing else does: all of it at once.
 
 use umbel_core::Result;
-use umbel_db::{Row, Schema, Sql, Tx, args};
+use umbel_db::{Row, Sql, Tx, args};
 
 use super::Volume;
 
@@ -49,20 +49,15 @@ pub struct KnownBackup {
     pub volume: String,
     pub base: String,
     pub data: String,
-    /// The volume's snapshot with which the next backup is compared.
-    pub source: Option<String>,
+    /// The data that it is an increment of.
+    pub parent: Option<String>,
+    /// The volume that was backed up, and its snapshot with which the next backup is compared.
+    pub source: Option<(String, String)>,
     pub expected: bool,
 }
 
-/// Version of the schema that brought backups.
-const BACKUPS: i64 = 4;
-
-/// None where the schema has no backups.
 pub async fn backups(tx: &mut Tx<Volume>) -> Result<Vec<KnownBackup>> {
-    if !Volume::MIGRATIONS.iter().any(|migration| migration.version == BACKUPS) {
-        return Ok(Vec::new());
-    }
-    let sql = "SELECT id, name, target, data_volume, data_base, data_id, volume_id, source_snapshot, \
+    let sql = "SELECT id, name, target, data_volume, data_base, data_id, data_parent, volume_id, source_snapshot, \
         CASE WHEN status = 'available' THEN 1 ELSE 0 END AS expected FROM backups";
     let read = |row: &Row| {
         Ok(KnownBackup {
@@ -72,7 +67,8 @@ pub async fn backups(tx: &mut Tx<Volume>) -> Result<Vec<KnownBackup>> {
             volume: row.text("data_volume")?,
             base: row.text("data_base")?,
             data: row.text("data_id")?,
-            source: row.opt_text("source_snapshot")?,
+            parent: row.opt_text("data_parent")?,
+            source: row.opt_text("source_snapshot")?.map(|name| Ok((row.text("volume_id")?, name))).transpose()?,
             expected: row.bool("expected")?,
         })
     };

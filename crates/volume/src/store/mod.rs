@@ -20,6 +20,7 @@ pub mod snapshots;
 pub mod transfers;
 pub mod types;
 mod types_schema;
+pub mod unmanaged;
 pub mod volumes;
 
 use umbel_db::{Migration, Schema};
@@ -34,5 +35,6 @@ impl Schema for Volume {
         Migration { version: 2, name: "types", statements: types_schema::TYPES },
         Migration { version: 3, name: "attachments", statements: attachments_schema::ATTACHMENTS },
         Migration { version: 4, name: "backups", statements: backup_schema::BACKUPS_AND_GROUPS },
+        Migration { version: 5, name: "unmanaged", statements: unmanaged::STATEMENTS },
     ];
 }
