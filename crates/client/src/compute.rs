@@ -148,4 +148,42 @@ impl ServerEvents {
         let bytes = collect(response.into_body(), 1 << 20).await?;
         accepted(status, &bytes)
     }
+
+    /// The volume service's attachment by which the server has the volume: `None` if it has not, or is no server at all;
+    /// `Some(None)` if the attachment is not made yet.
+    pub async fn attachment(
+        &self,
+        service_token: &str,
+        server_id: &str,
+        volume_id: &str,
+    ) -> Result<Option<Option<String>>> {
+        let request = http::Request::builder()
+            .uri(format!("{}/servers/{server_id}/os-volume_attachments/{volume_id}", self.endpoint))
+            .header("x-auth-token", service_token)
+            // The first version that tells the attachment.
+            .header("openstack-api-version", "compute 2.89")
+            .body(Body::Empty)
+            .map_err(|error| Error::internal(error).because("a server's volume"))?;
+        let response = self.transport.send(request).await?;
+        let status = response.status();
+        let bytes = collect(response.into_body(), 1 << 20).await?;
+        if status == http::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        accepted(status, &bytes)?;
+        let wrapped: WrappedVolume =
+            serde_json::from_slice(&bytes).map_err(|error| Error::internal(error).because("a server's volume"))?;
+        Ok(Some(wrapped.attachment.attachment_id))
+    }
+}
+
+#[derive(Deserialize)]
+struct WrappedVolume {
+    #[serde(rename = "volumeAttachment")]
+    attachment: ServerVolume,
+}
+
+#[derive(Deserialize)]
+struct ServerVolume {
+    attachment_id: Option<String>,
 }

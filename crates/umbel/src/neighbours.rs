@@ -24,6 +24,14 @@ impl Neighbours {
         Ok(Images::new(self.login.clone(), &self.login.endpoint("image").await?))
     }
 
+    async fn compute(&self) -> Result<ServerEvents> {
+        let mut endpoint = self.login.endpoint("compute").await?;
+        if !endpoint.ends_with("/v2.1") {
+            endpoint.push_str("/v2.1");
+        }
+        Ok(ServerEvents::new(self.login.clone(), &endpoint))
+    }
+
     /// The image service and our own token.
     async fn as_service(&self) -> Result<(Images, String)> {
         Ok((self.images().await?, self.login.token().await?))
@@ -81,11 +89,21 @@ impl ImageAccess for Neighbours {
 #[async_trait]
 impl ServerAccess for Neighbours {
     async fn extended(&self, server_id: &str, volume_id: &str) -> Result<()> {
-        let mut endpoint = self.login.endpoint("compute").await?;
-        if !endpoint.ends_with("/v2.1") {
-            endpoint.push_str("/v2.1");
+        self.compute().await?.volume_extended(&self.login.token().await?, server_id, volume_id).await
+    }
+
+    async fn holds(&self, server_id: &str, volume_id: &str, attachment_id: &str) -> Result<bool> {
+        let asked = async {
+            let compute = self.compute().await?;
+            compute.attachment(&self.login.token().await?, server_id, volume_id).await
+        };
+        match asked.await {
+            // An attachment that compute does not know of is one that its end there has left over.
+            Ok(held) => Ok(held.is_some_and(|held| held.is_none_or(|held| held == attachment_id))),
+            Err(error) => {
+                tracing::warn!(server_id, cause = error.cause(), "compute does not tell who has a volume: {error}");
+                Ok(true)
+            }
         }
-        let events = ServerEvents::new(self.login.clone(), &endpoint);
-        events.volume_extended(&self.login.token().await?, server_id, volume_id).await
     }
 }

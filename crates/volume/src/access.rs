@@ -24,9 +24,7 @@ pub trait ServerAccess: Send + Sync {
     /// Tells it that a volume that the server has attached has grown.
     async fn extended(&self, server_id: &str, volume_id: &str) -> Result<()>;
 
-    /// Whether the server has the volume, or may have it: an attachment of it that a user ends behind its back would
-    /// give its bytes to the next one. Who cannot tell says yes.
-    async fn holds(&self, _server_id: &str, _volume_id: &str) -> Result<bool> {
-        Ok(true)
-    }
+    /// Whether the server has the volume by this attachment, or may have it: one that a user ends behind the server's back
+    /// would give its bytes to the next one. Who cannot tell says yes.
+    async fn holds(&self, server_id: &str, volume_id: &str, attachment_id: &str) -> Result<bool>;
 }

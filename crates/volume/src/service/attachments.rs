@@ -179,7 +179,8 @@ impl Volumes {
         let Some(server) = row.instance_id.as_deref().filter(|_| row.is_connected()) else {
             return Ok(());
         };
-        if ctx.is_service() || !self.servers.holds(server, &row.volume_id.to_string()).await? {
+        let (volume, attachment) = (row.volume_id.to_string(), row.id.to_string());
+        if ctx.is_service() || !self.servers.holds(server, &volume, &attachment).await? {
             return Ok(());
         }
         Err(Error::conflict(format!("Detach volume from instance {server} using the Compute API")))

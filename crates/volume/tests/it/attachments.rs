@@ -55,10 +55,26 @@ async fn a_volume_goes_to_a_server_and_comes_back_on_all_engines() {
         let path = format!("/attachments/{id}");
         cloud.get(&cloud.member("q"), &path).await.refused(404, "could not be found");
         cloud.delete(&token, &path).await.refused(409, "using the Compute API");
+        cloud.delete(&cloud.admin(), &path).await.refused(409, "using the Compute API");
+        cloud.act(&token, &volume, json!({"os-detach": {}})).await.refused(409, "using the Compute API");
         cloud.delete(&cloud.service(), &path).await.expect(200);
         assert_eq!(status(&cloud, &volume).await, "available");
         cloud.get(&token, &path).await.refused(404, "could not be found");
     }
+}
+
+#[tokio::test]
+async fn a_user_ends_an_attachment_that_compute_does_not_know() {
+    let cloud = Cloud::new().await;
+    let token = cloud.member("p");
+    let volume = cloud.volume(&token, json!({"size": 1})).await;
+    let id = reserve(&cloud, &token, &volume, SERVER).await;
+    connect(&cloud, &id, "h1").await;
+    complete(&cloud, &id).await;
+    cloud.servers.gone.lock().push(SERVER.to_owned());
+    cloud.delete(&cloud.member("q"), &format!("/attachments/{id}")).await.refused(404, "could not be found");
+    cloud.delete(&token, &format!("/attachments/{id}")).await.expect(200);
+    assert_eq!(status(&cloud, &volume).await, "available");
 }
 
 #[tokio::test]
