@@ -437,6 +437,8 @@ impl ImageAccess for Images {
 #[derive(Default)]
 pub struct Servers {
     pub told: Mutex<Vec<(String, String)>>,
+    /// Servers that have nothing, whatever attachments say.
+    pub gone: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -444,6 +446,10 @@ impl ServerAccess for Servers {
     async fn extended(&self, server_id: &str, volume_id: &str) -> Result<()> {
         self.told.lock().push((server_id.to_owned(), volume_id.to_owned()));
         Ok(())
+    }
+
+    async fn holds(&self, server_id: &str, _: &str, _: &str) -> Result<bool> {
+        Ok(!self.gone.lock().iter().any(|gone| gone == server_id))
     }
 }
 
