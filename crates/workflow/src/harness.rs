@@ -48,6 +48,11 @@ impl Crash {
         self.0.fired.load(Ordering::SeqCst)
     }
 
+    /// How many moments it came by.
+    pub fn moments(&self) -> usize {
+        self.0.seen.load(Ordering::SeqCst)
+    }
+
     /// Where it died, for a test's message: `server_create: spawn: AfterStep`.
     pub fn place(&self) -> String {
         self.0.place.lock().clone()

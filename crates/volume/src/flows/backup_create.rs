@@ -13,7 +13,7 @@ use umbel_auth::Visible;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
 use umbel_driver::Pool;
-use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue};
+use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue, finish};
 
 use super::backup_work::{absent_is_fine, gone, tell, watched};
 use crate::Volumes;
@@ -145,6 +145,7 @@ impl Flow for BackupCreate {
         let now = self.0.clock.now();
         tracing::warn!(backup = %state.backup_id, "a backup failed: {}", error.for_log());
         tx!(self.0.db, "fail backup", |tx| {
+            finish(tx, run).await?;
             let Some(before) = backups::lock(tx, &Visible::All, state.backup_id).await? else {
                 return Ok(());
             };

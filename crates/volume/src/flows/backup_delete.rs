@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use umbel_auth::Visible;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
-use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue, pending};
+use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, Step, enqueue, finish, pending};
 
 use super::backup_create::{self, own_snapshot};
 use super::backup_restore::BackupRestore;
@@ -93,6 +93,7 @@ impl Flow for BackupDelete {
         let now = self.0.clock.now();
         tracing::warn!(backup = %state.backup_id, "a backup was not deleted: {}", error.for_log());
         tx!(self.0.db, "fail backup's deletion", |tx| {
+            finish(tx, run).await?;
             let Some(before) = backups::lock(tx, &Visible::All, state.backup_id).await? else {
                 return Ok(());
             };

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use umbel_auth::Visible;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{read, tx};
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use super::backup_work::{gone, watched};
-use super::create::Source;
-use super::start::{Meter, held};
+use super::create::{BUSY, Source};
+use super::start::{Meter, held, is_awaited};
 use crate::Volumes;
 use crate::backup::writes;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
@@ -73,7 +73,7 @@ impl Flow for BackupRestore {
     const KIND: &'static str = "backup_restore";
     const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-    async fn run(&self, step: RestoreStep, state: &mut RestoreState, _run: &Run) -> Result<Next<RestoreStep>> {
+    async fn run(&self, step: RestoreStep, state: &mut RestoreState, run: &Run) -> Result<Next<RestoreStep>> {
         let (row, backup) = self.rows(state).await?;
         match step {
             RestoreStep::Place => {
@@ -83,12 +83,14 @@ impl Flow for BackupRestore {
             RestoreStep::Make => {
                 if state.fresh {
                     self.make(&row).await?;
+                } else if tx!(self.0.db, "look for clones", |tx| is_awaited(tx, row.id).await)? {
+                    return Ok(Next::Wait(BUSY));
                 }
                 Ok(Next::Go(RestoreStep::Copy))
             }
             RestoreStep::Copy => self.copy(state, &row, &backup).await,
             RestoreStep::Finish => {
-                self.finish(state).await?;
+                self.finish(state, run).await?;
                 tracing::info!(backup = %state.backup_id, volume = %state.volume_id, "a backup is restored");
                 Ok(Next::Done)
             }
@@ -112,6 +114,7 @@ impl Flow for BackupRestore {
         let now = service.clock.now();
         tracing::warn!(backup = %state.backup_id, volume = %state.volume_id, "a restore failed: {}", error.for_log());
         tx!(service.db, "fail a restore", |tx| {
+            finish(tx, run).await?;
             release(tx, state.backup_id, now).await?;
             let Some(row) = volumes::lock_any(tx, state.volume_id).await?.filter(|row| !row.deleted) else {
                 return Ok(());
@@ -159,9 +162,10 @@ impl BackupRestore {
     }
 
     /// The volume is what was backed up, with its metadata.
-    async fn finish(&self, state: &RestoreState) -> Result<()> {
+    async fn finish(&self, state: &RestoreState, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
         tx!(self.0.db, "finish a restore", |tx| {
+            finish(tx, run).await?;
             let row = held(tx, state.volume_id).await?;
             let Some(backup) = backups::get(tx, &Visible::All, state.backup_id).await? else {
                 return Err(gone());

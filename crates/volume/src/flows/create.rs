@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use umbel_core::{Error, Kind, Result};
 use umbel_db::tx;
 use umbel_driver::{Location, WriteOptions};
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use super::flatten::FlattenFlow;
 use super::start::{Meter, held, start};
@@ -96,7 +96,7 @@ impl Flow for CreateFlow {
     /// Terabytes over a slow line.
     const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-    async fn run(&self, step: CreateStep, state: &mut Create, _: &Run) -> Result<Next<CreateStep>> {
+    async fn run(&self, step: CreateStep, state: &mut Create, run: &Run) -> Result<Next<CreateStep>> {
         let volumes = &self.0;
         let row = tx!(volumes.db, "look at a new volume", |tx| held(tx, state.volume).await)?;
         match step {
@@ -116,7 +116,7 @@ impl Flow for CreateFlow {
                 Ok(Next::Go(CreateStep::Finish))
             }
             CreateStep::Finish => {
-                volumes.finish_creation(state).await?;
+                volumes.finish_creation(state, run).await?;
                 Ok(Next::Done)
             }
         }
@@ -135,6 +135,7 @@ impl Flow for CreateFlow {
         let volumes = &self.0;
         let now = volumes.clock.now();
         tx!(volumes.db, "fail a volume's creation", |tx| {
+            finish(tx, run).await?;
             let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
                 return Ok(());
             };
@@ -159,7 +160,7 @@ fn what_failed(state: &Create, error: &Error) -> (messages::Action, messages::De
 }
 
 /// Name of the disk that holds an image of another format while it is read.
-fn scratch(id: VolumeId) -> String {
+pub(super) fn scratch(id: VolumeId) -> String {
     format!("import-{id}")
 }
 
@@ -309,9 +310,10 @@ impl Volumes {
         super::convert::write(backend, row, &scratch(row.id), format, data, &meter).await
     }
 
-    async fn finish_creation(&self, state: &Create) -> Result<()> {
+    async fn finish_creation(&self, state: &Create, run: &Run) -> Result<()> {
         let now = self.clock.now();
         tx!(self.db, "finish a volume's creation", |tx| {
+            finish(tx, run).await?;
             let row = held(tx, state.volume).await?;
             let mut after = row.clone();
             (after.error, after.progress) = (None, None);

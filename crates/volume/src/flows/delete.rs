@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use umbel_core::{Error, Kind, Result};
-use umbel_db::{args, tx};
+use umbel_db::{Tx, Value, args, tx};
 use umbel_workflow::{Flow, Next, Run, Runner, Step};
 
-use super::start::{is_busy, start};
+use super::start::{is_being_made, is_busy, start};
 use crate::Volumes;
 use crate::model::{SnapshotId, VolumeId};
 use crate::store::{Volume, snapshots, volumes};
@@ -64,12 +64,9 @@ impl Flow for DeleteVolume {
         match step {
             DeleteStep::Rest => {
                 let busy = tx!(state.db, "look for a volume's flows", |tx| {
-                    // Creations of volumes from this one, or from one of its snapshots.
-                    let sql = "SELECT w.id FROM workflows w JOIN volumes v ON v.id = w.id \
-                        WHERE w.kind = 'volume_create' AND (v.source_volid = ? OR v.snapshot_id IN \
-                        (SELECT s.id FROM snapshots s WHERE s.volume_id = ?)) LIMIT 1";
-                    let cloned = tx.fetch_opt(sql, args![*id, *id]).await?.is_some();
-                    Ok(cloned || is_busy(tx, *id, Self::KIND).await?)
+                    let of_it =
+                        "v.source_volid = ? OR v.snapshot_id IN (SELECT s.id FROM snapshots s WHERE s.volume_id = ?)";
+                    Ok(is_source(tx, of_it, args![*id, *id]).await? || is_busy(tx, *id, Self::KIND).await?)
                 })?;
                 Ok(if busy { Next::Wait(BUSY) } else { Next::Go(DeleteStep::Remove) })
             }
@@ -113,10 +110,11 @@ impl Flow for DeleteSnapshot {
         match step {
             DeleteStep::Rest => {
                 let busy = tx!(state.db, "look for a snapshot's flows", |tx| {
-                    let sql = "SELECT w.id FROM workflows w JOIN volumes v ON v.id = w.id \
-                        WHERE w.kind = 'volume_create' AND v.snapshot_id = ? LIMIT 1";
-                    let cloned = tx.fetch_opt(sql, args![*id]).await?.is_some();
-                    Ok(cloned || is_busy(tx, *id, Self::KIND).await?)
+                    let Some(row) = snapshots::get_any(tx, *id).await? else { return Ok(false) };
+                    let group_snapshot = row.group_snapshot_id.as_deref();
+                    Ok(is_being_made(tx, &id.to_string(), group_snapshot).await?
+                        || is_source(tx, "v.snapshot_id = ?", args![*id]).await?
+                        || is_busy(tx, *id, Self::KIND).await?)
                 })?;
                 Ok(if busy { Next::Wait(BUSY) } else { Next::Go(DeleteStep::Remove) })
             }
@@ -151,6 +149,20 @@ impl Flow for DeleteSnapshot {
         tracing::warn!(snapshot = %id, cause = error.cause(), "a deletion will be finished later: {error}");
         Ok(())
     }
+}
+
+/// Whether volumes are being made of the deleted one's data, alone or as a group. `condition` says which, of `volumes v`.
+async fn is_source(tx: &mut Tx<Volume>, condition: &str, values: Vec<Value>) -> Result<bool> {
+    for (kind, column) in [("volume_create", "id"), ("group_create", "group_id")] {
+        let sql = format!(
+            "SELECT w.id FROM workflows w JOIN volumes v ON v.{column} = w.id WHERE w.kind = '{kind}' AND ({condition}) \
+             LIMIT 1"
+        );
+        if tx.fetch_opt(&sql, values.clone()).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Volumes {

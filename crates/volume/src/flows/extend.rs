@@ -7,13 +7,18 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use umbel_core::{Error, GIB, Kind, Result};
 use umbel_db::tx;
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
-use super::start::held;
+use super::create::BUSY;
+use super::start::{held, is_awaited, start};
 use crate::Volumes;
-use crate::model::{VolumeId, VolumeStatus};
+use crate::model::{VolumeId, VolumeRow, VolumeStatus};
+use crate::service::attachments::rest_status;
 use crate::service::messages;
 use crate::store::{Volume, attachments, volumes};
+
+/// How soon a server that cannot be told is told again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Extend {
@@ -21,16 +26,33 @@ pub(crate) struct Extend {
     /// GiB. The row has the new size from the start, so that the quota counts it.
     pub old_gib: u64,
     pub new_gib: u64,
-    /// The status to go back to.
-    pub status: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExtendStep {
     Grow,
     Finish,
-    /// Tells the servers that have it.
+    /// Of flows that began when they still told the servers themselves.
     Tell,
+}
+
+/// The servers that have a volume which has grown. It can grow again before they all know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Grown {
+    pub volume: VolumeId,
+    pub servers: Vec<String>,
+}
+
+/// The only step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tell;
+
+impl Step for Tell {
+    const ALL: &'static [Self] = &[Tell];
+
+    fn name(self) -> &'static str {
+        "tell"
+    }
 }
 
 impl Step for ExtendStep {
@@ -46,9 +68,10 @@ impl Step for ExtendStep {
 }
 
 pub(crate) struct ExtendFlow(pub Arc<Volumes>);
+pub(crate) struct TellFlow(pub Arc<Volumes>);
 
 pub(crate) fn add(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume> {
-    runner.with(ExtendFlow(state.clone()))
+    runner.with(ExtendFlow(state.clone())).with(TellFlow(state.clone()))
 }
 
 #[async_trait]
@@ -60,12 +83,16 @@ impl Flow for ExtendFlow {
     const KIND: &'static str = "volume_extend";
     const DEADLINE: Duration = Duration::from_secs(3600);
 
-    async fn run(&self, step: ExtendStep, state: &mut Extend, _: &Run) -> Result<Next<ExtendStep>> {
+    async fn run(&self, step: ExtendStep, state: &mut Extend, run: &Run) -> Result<Next<ExtendStep>> {
         let service = &self.0;
-        let now = service.clock.now();
         match step {
             ExtendStep::Grow => {
-                let row = tx!(service.db, "look at a growing volume", |tx| held(tx, state.volume).await)?;
+                let (row, awaited) = tx!(service.db, "look at a growing volume", |tx| {
+                    Ok((held(tx, state.volume).await?, is_awaited(tx, state.volume).await?))
+                })?;
+                if awaited {
+                    return Ok(Next::Wait(BUSY));
+                }
                 let backend = service.backend(row.backend.as_deref().unwrap_or_default())?;
                 let size = state.new_gib.saturating_mul(GIB);
                 let there = backend.pool.stat(&row.disk).await?.map_or(0, |info| info.size);
@@ -74,27 +101,9 @@ impl Flow for ExtendFlow {
                 }
                 Ok(Next::Go(ExtendStep::Finish))
             }
-            ExtendStep::Finish => {
-                tx!(service.db, "finish a volume's growth", |tx| {
-                    let row = held(tx, state.volume).await?;
-                    if row.status != VolumeStatus::Extending {
-                        return Ok(());
-                    }
-                    let status = VolumeStatus::parse(&state.status).unwrap_or(VolumeStatus::Available);
-                    volumes::set_status(tx, &row, status, now).await.map(drop)
-                })?;
-                Ok(Next::Go(ExtendStep::Tell))
-            }
-            ExtendStep::Tell => {
-                let users = tx!(service.db, "find a volume's servers", |tx| {
-                    attachments::of_volume(tx, state.volume).await
-                })?;
-                for server in users.iter().filter(|one| one.is_connected()).filter_map(|one| one.instance_id.as_ref()) {
-                    match service.servers.extended(server, &state.volume.to_string()).await {
-                        Err(error) if error.is(Kind::NotFound) => {}
-                        other => other?,
-                    }
-                }
+            ExtendStep::Finish | ExtendStep::Tell => {
+                self.finish(state, run).await?;
+                service.nudge();
                 Ok(Next::Done)
             }
         }
@@ -104,11 +113,11 @@ impl Flow for ExtendFlow {
         Ok(())
     }
 
-    /// Once the volume has grown, a server that could not be told is no failure of the volume's.
     async fn failed(&self, state: &mut Extend, error: &Error, run: &Run) -> Result<()> {
         let service = &self.0;
         let now = service.clock.now();
         tx!(service.db, "fail a volume's growth", |tx| {
+            finish(tx, run).await?;
             let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
                 return Ok(());
             };
@@ -129,5 +138,63 @@ impl Flow for ExtendFlow {
             )
             .await
         })
+    }
+}
+
+impl ExtendFlow {
+    /// The status is that of its attachments now: they may have changed while it grew.
+    async fn finish(&self, state: &Extend, run: &Run) -> Result<()> {
+        let now = self.0.clock.now();
+        tx!(self.0.db, "finish a volume's growth", |tx| {
+            finish(tx, run).await?;
+            let row = held(tx, state.volume).await?;
+            if row.status == VolumeStatus::Extending {
+                let status = rest_status(tx, row.id).await?;
+                let after = VolumeRow { status, previous_status: None, ..row.clone() };
+                volumes::update(tx, &row, &after, now).await?;
+            }
+            let users = attachments::of_volume(tx, row.id).await?;
+            let servers: Vec<_> =
+                users.into_iter().filter(|one| one.is_connected()).filter_map(|one| one.instance_id).collect();
+            if servers.is_empty() {
+                return Ok(());
+            }
+            let told = format!("{}.{}", row.id, state.new_gib);
+            start::<TellFlow>(tx, told, Tell, &Grown { volume: row.id, servers }, &run.request_id, now).await
+        })
+    }
+}
+
+#[async_trait]
+impl Flow for TellFlow {
+    type Schema = Volume;
+    type State = Grown;
+    type Step = Tell;
+
+    const KIND: &'static str = "volume_grown";
+    const DEADLINE: Duration = Duration::from_secs(3600);
+
+    async fn run(&self, _: Tell, state: &mut Grown, _: &Run) -> Result<Next<Tell>> {
+        for server in &state.servers {
+            match self.0.servers.extended(server, &state.volume.to_string()).await {
+                Err(error) if error.is(Kind::NotFound) => {}
+                Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Timeout) => {
+                    tracing::info!(volume = %state.volume, server, cause = error.cause(), "told later: {error}");
+                    return Ok(Next::Wait(AGAIN));
+                }
+                other => other?,
+            }
+        }
+        Ok(Next::Done)
+    }
+
+    async fn undo(&self, _: Tell, _: &mut Grown, _: &Run) -> Result<()> {
+        Ok(())
+    }
+
+    /// A server that could not be told is no failure of the volume's, which has grown.
+    async fn failed(&self, state: &mut Grown, error: &Error, _: &Run) -> Result<()> {
+        tracing::warn!(volume = %state.volume, cause = error.cause(), "a server does not know its volume's size: {error}");
+        Ok(())
     }
 }

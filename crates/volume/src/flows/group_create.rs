@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use umbel_auth::Visible;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{read, tx};
-use umbel_workflow::{Flow, Next, Run, Runner, Step, pending};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish, pending};
 
 use super::create::{Create, CreateFlow, CreateStep, Source};
 use super::start::start;
@@ -92,7 +92,7 @@ impl Flow for GroupCreate {
                 self.start_all(state, run).await?;
                 Ok(Next::Go(GroupCreateStep::Wait))
             }
-            GroupCreateStep::Wait => self.wait(state).await,
+            GroupCreateStep::Wait => self.wait(state, run).await,
         }
     }
 
@@ -101,17 +101,10 @@ impl Flow for GroupCreate {
         if step != GroupCreateStep::Snapshot {
             return Ok(());
         }
-        let pool = &self.0.backend(&state.backend)?.pool;
-        for (disk, snapshot) in state.points() {
-            match pool.remove_snapshot(disk, snapshot).await {
-                Err(error) if error.is(Kind::NotFound) => {}
-                removed => removed?,
-            }
-        }
-        Ok(())
+        self.drop_points(state).await
     }
 
-    async fn failed(&self, state: &mut GroupState, error: &Error, _run: &Run) -> Result<()> {
+    async fn failed(&self, state: &mut GroupState, error: &Error, run: &Run) -> Result<()> {
         tracing::warn!(group = %state.group_id, "a group was not made: {}", error.for_log());
         let now = self.0.clock.now();
         tx!(self.0.db, "fail a group's volumes", |tx| {
@@ -129,11 +122,23 @@ impl Flow for GroupCreate {
             }
             Ok(())
         })?;
-        self.end(state.group_id, GroupStatus::Error).await
+        self.end(state.group_id, GroupStatus::Error, run).await
     }
 }
 
 impl GroupCreate {
+    /// The volumes' own flows remove theirs, but those that were deleted before they began.
+    async fn drop_points(&self, state: &GroupState) -> Result<()> {
+        let pool = &self.0.backend(&state.backend)?.pool;
+        for (disk, snapshot) in state.points() {
+            match pool.remove_snapshot(disk, snapshot).await {
+                Err(error) if error.is(Kind::NotFound) => {}
+                removed => removed?,
+            }
+        }
+        Ok(())
+    }
+
     async fn start_all(&self, state: &GroupState, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
         tx!(self.0.db, "create a group's volumes", |tx| {
@@ -152,7 +157,7 @@ impl GroupCreate {
         Ok(())
     }
 
-    async fn wait(&self, state: &GroupState) -> Result<Next<GroupCreateStep>> {
+    async fn wait(&self, state: &GroupState, run: &Run) -> Result<Next<GroupCreateStep>> {
         let rows = read!(self.0.db, "look at a group's volumes", |tx| {
             let mut rows = Vec::with_capacity(state.copies.len());
             for copy in &state.copies {
@@ -164,14 +169,16 @@ impl GroupCreate {
         if rows.iter().any(|(busy, _)| *busy) {
             return Ok(Next::Wait(PAUSE));
         }
+        self.drop_points(state).await?;
         let failed = rows.iter().any(|(_, row)| row.as_ref().is_some_and(|row| row.status == VolumeStatus::Error));
-        self.end(state.group_id, if failed { GroupStatus::Error } else { GroupStatus::Available }).await?;
+        self.end(state.group_id, if failed { GroupStatus::Error } else { GroupStatus::Available }, run).await?;
         Ok(Next::Done)
     }
 
-    async fn end(&self, id: GroupId, status: GroupStatus) -> Result<()> {
+    async fn end(&self, id: GroupId, status: GroupStatus, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
         tx!(self.0.db, "end a group's creation", |tx| {
+            finish(tx, run).await?;
             match groups::lock(tx, &Visible::All, id).await? {
                 Some(before) if before.status == GroupStatus::Creating => {
                     groups::update(tx, &before, &Group { status, ..before.clone() }, now).await

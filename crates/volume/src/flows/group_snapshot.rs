@@ -8,7 +8,7 @@ use umbel_auth::Visible;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{Tx, read, tx};
 use umbel_driver::Pool;
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use crate::Volumes;
 use crate::model::{SnapshotRow, SnapshotStatus};
@@ -68,7 +68,12 @@ impl Flow for GroupSnapshotFlow {
     const KIND: &'static str = "group_snapshot_create";
     const DEADLINE: Duration = Duration::from_secs(3600);
 
-    async fn run(&self, step: GroupSnapshotStep, id: &mut GroupSnapshotId, _: &Run) -> Result<Next<GroupSnapshotStep>> {
+    async fn run(
+        &self,
+        step: GroupSnapshotStep,
+        id: &mut GroupSnapshotId,
+        run: &Run,
+    ) -> Result<Next<GroupSnapshotStep>> {
         match step {
             GroupSnapshotStep::Make => {
                 let (pool, disks) = self.points(*id).await?;
@@ -79,7 +84,7 @@ impl Flow for GroupSnapshotFlow {
                 Ok(Next::Go(GroupSnapshotStep::Finish))
             }
             GroupSnapshotStep::Finish => {
-                self.end(*id, GroupSnapshotStatus::Available, SnapshotStatus::Available).await?;
+                self.end(*id, GroupSnapshotStatus::Available, SnapshotStatus::Available, run).await?;
                 Ok(Next::Done)
             }
         }
@@ -102,16 +107,23 @@ impl Flow for GroupSnapshotFlow {
         Ok(())
     }
 
-    async fn failed(&self, id: &mut GroupSnapshotId, error: &Error, _: &Run) -> Result<()> {
+    async fn failed(&self, id: &mut GroupSnapshotId, error: &Error, run: &Run) -> Result<()> {
         tracing::warn!(group_snapshot = %id, "a group snapshot failed: {}", error.for_log());
-        self.end(*id, GroupSnapshotStatus::Error, SnapshotStatus::Error).await
+        self.end(*id, GroupSnapshotStatus::Error, SnapshotStatus::Error, run).await
     }
 }
 
 impl GroupSnapshotFlow {
-    async fn end(&self, id: GroupSnapshotId, status: GroupSnapshotStatus, each: SnapshotStatus) -> Result<()> {
+    async fn end(
+        &self,
+        id: GroupSnapshotId,
+        status: GroupSnapshotStatus,
+        each: SnapshotStatus,
+        run: &Run,
+    ) -> Result<()> {
         let now = self.0.clock.now();
         tx!(self.0.db, "end a group snapshot", |tx| {
+            finish(tx, run).await?;
             let Some(row) = group_snapshots::lock(tx, &Visible::All, id).await? else {
                 return Ok(());
             };

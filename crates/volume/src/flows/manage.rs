@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Result};
 use umbel_db::tx;
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use super::start::held;
 use crate::Volumes;
 use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus};
+use crate::service::messages;
 use crate::store::{Volume, snapshots, unmanaged, volumes};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Flow for ManageVolumeFlow {
 
     const KIND: &'static str = "volume_manage";
 
-    async fn run(&self, step: ManageStep, state: &mut ManageDisk, _: &Run) -> Result<Next<ManageStep>> {
+    async fn run(&self, step: ManageStep, state: &mut ManageDisk, run: &Run) -> Result<Next<ManageStep>> {
         let volumes = &self.0;
         if step == ManageStep::Rename {
             volumes.backend(&state.backend)?.pool.rename(&state.reference, &state.disk).await?;
@@ -72,6 +73,7 @@ impl Flow for ManageVolumeFlow {
         }
         let now = volumes.clock.now();
         tx!(volumes.db, "finish managing", |tx| {
+            finish(tx, run).await?;
             let row = held(tx, state.volume).await?;
             let mut after = row.clone();
             if row.status == VolumeStatus::Managing {
@@ -95,6 +97,7 @@ impl Flow for ManageVolumeFlow {
         let volumes = &self.0;
         let now = volumes.clock.now();
         tx!(volumes.db, "fail managing", |tx| {
+            finish(tx, run).await?;
             let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
                 return Ok(());
             };
@@ -104,7 +107,8 @@ impl Flow for ManageVolumeFlow {
                 ..row.clone()
             };
             volumes::update(tx, &row, &after, now).await?;
-            crate::service::tell_failure(tx, volumes, &row, error, &run.request_id).await
+            let what = (messages::MANAGE, messages::UNKNOWN);
+            crate::service::tell(tx, volumes, &row, what, (error, &run.request_id)).await
         })
     }
 }
@@ -117,13 +121,13 @@ impl Flow for ManageSnapshotFlow {
 
     const KIND: &'static str = "snapshot_manage";
 
-    async fn run(&self, step: ManageStep, state: &mut ManageSnapshot, _: &Run) -> Result<Next<ManageStep>> {
+    async fn run(&self, step: ManageStep, state: &mut ManageSnapshot, run: &Run) -> Result<Next<ManageStep>> {
         if step == ManageStep::Rename {
             let pool = &self.0.backend(&state.backend)?.pool;
             pool.rename_snapshot(&state.disk, &state.reference, &state.name).await?;
             return Ok(Next::Go(ManageStep::Finish));
         }
-        self.end(state, SnapshotStatus::Available).await?;
+        self.end(state, SnapshotStatus::Available, run).await?;
         Ok(Next::Done)
     }
 
@@ -131,27 +135,25 @@ impl Flow for ManageSnapshotFlow {
         Ok(())
     }
 
-    async fn failed(&self, state: &mut ManageSnapshot, error: &Error, _: &Run) -> Result<()> {
+    async fn failed(&self, state: &mut ManageSnapshot, error: &Error, run: &Run) -> Result<()> {
         tracing::warn!(snapshot = %state.snapshot, cause = error.cause(), "a snapshot is not managed: {error}");
-        self.end(state, SnapshotStatus::Error).await
+        self.end(state, SnapshotStatus::Error, run).await
     }
 }
 
 impl ManageSnapshotFlow {
-    async fn end(&self, state: &ManageSnapshot, status: SnapshotStatus) -> Result<()> {
+    async fn end(&self, state: &ManageSnapshot, status: SnapshotStatus, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
-        let ended = tx!(self.0.db, "end managing", |tx| {
+        tx!(self.0.db, "end managing", |tx| {
+            finish(tx, run).await?;
+            let Some(row) = snapshots::lock_any(tx, state.snapshot).await?.filter(|row| !row.deleted) else {
+                return Ok(());
+            };
             if status == SnapshotStatus::Available {
                 unmanaged::managed(tx, &state.backend, &state.disk, Some(&state.reference)).await?;
             }
-            let found = snapshots::lock_any(tx, state.snapshot).await?.filter(|row| !row.deleted);
-            let row = found.ok_or_else(|| Error::new(Kind::Gone, "The snapshot was deleted."))?;
             let after = SnapshotRow { status, progress: 100, ..row.clone() };
             snapshots::update(tx, &row, &after, now).await.map(drop)
-        });
-        match ended {
-            Err(error) if error.is(Kind::Gone) => Ok(()),
-            other => other,
-        }
+        })
     }
 }

@@ -11,18 +11,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Result};
 use umbel_db::tx;
 use umbel_driver::{Change, ChangeStream, Extent, Pool};
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
-use super::create::BUSY;
-use super::start::{Meter, held};
+use super::create::{BUSY, scratch};
+use super::start::{Meter, held, is_awaited};
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::service::attachments::rest_status;
+use crate::service::messages;
 use crate::store::metadata::{self, Kind as MetadataKind, Metadata};
 use crate::store::{Volume, volumes};
 use crate::{Backend, Volumes};
+
+/// How soon the removal of a disk is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReimageStep {
@@ -101,7 +105,7 @@ impl Flow for ReimageFlow {
     /// Terabytes over a slow line.
     const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-    async fn run(&self, step: ReimageStep, state: &mut Reimage, _: &Run) -> Result<Next<ReimageStep>> {
+    async fn run(&self, step: ReimageStep, state: &mut Reimage, run: &Run) -> Result<Next<ReimageStep>> {
         let volumes = &self.0;
         let backend = volumes.backend(&state.backend)?;
         match step {
@@ -124,12 +128,17 @@ impl Flow for ReimageFlow {
             ReimageStep::Clear => {
                 let row = tx!(volumes.db, "look at a volume", |tx| held(tx, state.volume).await)?;
                 volumes.limit_new(&row, backend).await?;
-                backend.pool.remove(&state.old_disk()).await?;
-                backend.pool.remove(&state.new_disk()).await?;
+                for disk in [state.new_disk(), state.old_disk()] {
+                    // The volume has its new bytes: what cannot be removed yet is no reason to give up.
+                    if let Err(error) = backend.pool.remove(&disk).await {
+                        tracing::warn!(volume = %state.volume, disk, cause = error.cause(), "a disk is left: {error}");
+                        return Ok(Next::Wait(AGAIN));
+                    }
+                }
                 Ok(Next::Go(ReimageStep::Finish))
             }
             ReimageStep::Finish => {
-                volumes.finish_reimage(state).await?;
+                volumes.finish_reimage(state, run).await?;
                 Ok(Next::Done)
             }
         }
@@ -154,7 +163,10 @@ impl Flow for ReimageFlow {
                     false => Ok(()),
                 }
             }
-            ReimageStep::Fill => pool.remove(&state.new_disk()).await.map(drop),
+            ReimageStep::Fill => {
+                pool.remove(&scratch(state.volume)).await?;
+                pool.remove(&state.new_disk()).await.map(drop)
+            }
             ReimageStep::Overwrite | ReimageStep::Clear | ReimageStep::Finish => Ok(()),
         }
     }
@@ -163,6 +175,7 @@ impl Flow for ReimageFlow {
         let volumes = &self.0;
         let now = volumes.clock.now();
         tx!(volumes.db, "fail a reimage", |tx| {
+            finish(tx, run).await?;
             let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
                 return Ok(());
             };
@@ -175,14 +188,20 @@ impl Flow for ReimageFlow {
             };
             after.error = Some(error.message().to_owned());
             volumes::update(tx, &row, &after, now).await?;
-            crate::service::tell_failure(tx, volumes, &row, error, &run.request_id).await
+            let what = (messages::REIMAGE, messages::REIMAGE_FAILED);
+            crate::service::tell(tx, volumes, &row, what, (error, &run.request_id)).await
         })
     }
 }
 
 impl Volumes {
     async fn fill_reimage(self: &Arc<Self>, backend: &Backend, state: &mut Reimage) -> Result<Next<ReimageStep>> {
-        let row = tx!(self.db, "look at a volume", |tx| held(tx, state.volume).await)?;
+        let (row, awaited) = tx!(self.db, "look at a volume", |tx| {
+            Ok((held(tx, state.volume).await?, is_awaited(tx, state.volume).await?))
+        })?;
+        if awaited {
+            return Ok(Next::Wait(BUSY));
+        }
         backend.pool.remove(&state.new_disk()).await?;
         let aside = VolumeRow { disk: state.new_disk(), ..row };
         if !self.fill_from_image(backend, &aside, &state.image).await? {
@@ -197,10 +216,13 @@ impl Volumes {
         }))
     }
 
-    async fn finish_reimage(&self, state: &Reimage) -> Result<()> {
+    async fn finish_reimage(&self, state: &Reimage, run: &Run) -> Result<()> {
         let now = self.clock.now();
-        let done = tx!(self.db, "finish a reimage", |tx| {
-            let row = held(tx, state.volume).await?;
+        tx!(self.db, "finish a reimage", |tx| {
+            finish(tx, run).await?;
+            let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
+                return Ok(());
+            };
             let mut after = row.clone();
             if row.status == VolumeStatus::Downloading {
                 after.status = rest_status(tx, row.id).await?;
@@ -210,11 +232,7 @@ impl Volumes {
             after.bootable = true;
             volumes::update(tx, &row, &after, now).await?;
             metadata::set_volume(tx, row.id, MetadataKind::Image, &state.image_metadata).await
-        });
-        match done {
-            Err(error) if error.is(Kind::Gone) => Ok(()),
-            other => other,
-        }
+        })
     }
 }
 

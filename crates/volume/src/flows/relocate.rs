@@ -24,6 +24,7 @@ use super::create::BUSY;
 use super::start::{Meter, held};
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::service::attachments::rest_status;
+use crate::service::messages;
 use crate::store::{Volume, attachments, snapshots, volumes};
 use crate::{Backend, Volumes};
 
@@ -151,7 +152,8 @@ impl Flow for MoveFlow {
             (after.previous_status, after.progress) = (None, None);
             after.migration_status = Some("error".to_owned());
             volumes::update(tx, &row, &after, now).await?;
-            crate::service::tell_failure(tx, volumes, &row, error, &run.request_id).await
+            let what = (messages::SCHEDULE, messages::UNKNOWN);
+            crate::service::tell(tx, volumes, &row, what, (error, &run.request_id)).await
         })
     }
 }

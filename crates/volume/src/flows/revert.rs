@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use umbel_core::{Error, Result};
 use umbel_db::{Tx, tx};
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
-use super::start::held;
+use super::create::BUSY;
+use super::start::{held, is_awaited};
 use crate::Volumes;
 use crate::model::{SnapshotId, SnapshotStatus, VolumeId, VolumeStatus};
+use crate::service::messages;
 use crate::store::{Volume, snapshots, volumes};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,16 +54,18 @@ impl Flow for RevertFlow {
     const KIND: &'static str = "volume_revert";
     const DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
-    async fn run(&self, step: RevertStep, state: &mut Revert, _: &Run) -> Result<Next<RevertStep>> {
+    async fn run(&self, step: RevertStep, state: &mut Revert, run: &Run) -> Result<Next<RevertStep>> {
         let service = &self.0;
         let now = service.clock.now();
         match step {
             RevertStep::RollBack => {
-                let (row, snapshot) = tx!(service.db, "look at a volume to revert", |tx| {
+                let found = tx!(service.db, "look at a volume to revert", |tx| {
                     let row = held(tx, state.volume).await?;
                     let snapshot = snapshots::get_any(tx, state.snapshot).await?;
-                    Ok((row, snapshot.ok_or_else(|| crate::service::snapshot_not_found(state.snapshot))?))
+                    let snapshot = snapshot.ok_or_else(|| crate::service::snapshot_not_found(state.snapshot))?;
+                    Ok((!is_awaited(tx, row.id).await?).then_some((row, snapshot)))
                 })?;
+                let Some((row, snapshot)) = found else { return Ok(Next::Wait(BUSY)) };
                 let pool = &service.backend(row.backend.as_deref().unwrap_or_default())?.pool;
                 pool.rollback(&row.disk, &snapshot.disk_snapshot).await?;
                 // The volume may have grown since, and keeps its size.
@@ -72,6 +76,7 @@ impl Flow for RevertFlow {
             }
             RevertStep::Finish => {
                 tx!(service.db, "finish a revert", |tx| {
+                    finish(tx, run).await?;
                     let row = held(tx, state.volume).await?;
                     if row.status == VolumeStatus::Reverting {
                         volumes::set_status(tx, &row, VolumeStatus::Available, now).await?;
@@ -91,6 +96,7 @@ impl Flow for RevertFlow {
         let service = &self.0;
         let now = service.clock.now();
         tx!(service.db, "fail a revert", |tx| {
+            finish(tx, run).await?;
             free(tx, state.snapshot, now).await?;
             let Some(row) = volumes::lock_any(tx, state.volume).await?.filter(|row| !row.deleted) else {
                 return Ok(());
@@ -99,7 +105,8 @@ impl Flow for RevertFlow {
             after.status = VolumeStatus::Error;
             after.error = Some(error.message().to_owned());
             volumes::update(tx, &row, &after, now).await?;
-            crate::service::tell_failure(tx, service, &row, error, &run.request_id).await
+            let what = (messages::SCHEDULE, messages::UNKNOWN);
+            crate::service::tell(tx, service, &row, what, (error, &run.request_id)).await
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::tx;
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use crate::Volumes;
 use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeRow};
@@ -58,7 +58,7 @@ impl Flow for SnapshotFlow {
     const KIND: &'static str = "snapshot_create";
     const DEADLINE: Duration = Duration::from_secs(3600);
 
-    async fn run(&self, step: SnapshotStep, id: &mut SnapshotId, _: &Run) -> Result<Next<SnapshotStep>> {
+    async fn run(&self, step: SnapshotStep, id: &mut SnapshotId, run: &Run) -> Result<Next<SnapshotStep>> {
         let service = &self.0;
         let now = service.clock.now();
         match step {
@@ -70,6 +70,7 @@ impl Flow for SnapshotFlow {
             }
             SnapshotStep::Finish => {
                 tx!(service.db, "finish a snapshot", |tx| {
+                    finish(tx, run).await?;
                     let Some(row) = snapshots::lock_any(tx, *id).await? else { return Ok(()) };
                     let mut after = row.clone();
                     after.progress = 100;
@@ -100,6 +101,7 @@ impl Flow for SnapshotFlow {
         let now = service.clock.now();
         tracing::warn!(snapshot = %id, cause = error.cause(), "a snapshot failed: {error}");
         tx!(service.db, "fail a snapshot", |tx| {
+            finish(tx, run).await?;
             match snapshots::lock_any(tx, *id).await? {
                 Some(row) if !row.deleted => {
                     snapshots::set_status(tx, &row, SnapshotStatus::Error, now).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{read, tx};
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use crate::Volumes;
 use crate::model::{SnapshotId, SnapshotStatus};
@@ -61,6 +61,7 @@ impl SnapshotTogetherFlow {
     async fn end(&self, ids: &[SnapshotId], status: SnapshotStatus, run: &Run) -> Result<()> {
         let now = self.0.clock.now();
         tx!(self.0.db, "end snapshots", |tx| {
+            finish(tx, run).await?;
             for id in ids {
                 let Some(row) = snapshots::lock_any(tx, *id).await?.filter(|row| !row.deleted) else { continue };
                 if status == SnapshotStatus::Error {

@@ -11,14 +11,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use umbel_core::{Error, Kind, Result};
 use umbel_db::tx;
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use super::create::BUSY;
-use super::start::held;
 use crate::Volumes;
 use crate::model::{VolumeId, VolumeStatus};
 use crate::qcow2::Layout;
 use crate::service::attachments::rest_status;
+use crate::service::messages;
 use crate::store::{Volume, volumes};
 
 /// How long until it is looked again whether an upload that broke off has been given up by the image service.
@@ -89,7 +89,7 @@ impl Flow for UploadFlow {
     /// Terabytes over a slow line.
     const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-    async fn run(&self, step: UploadStep, state: &mut Upload, _: &Run) -> Result<Next<UploadStep>> {
+    async fn run(&self, step: UploadStep, state: &mut Upload, run: &Run) -> Result<Next<UploadStep>> {
         match step {
             UploadStep::Freeze => {
                 self.0.backend(&state.backend)?.pool.snapshot(&state.disk, &state.snapshot()).await?;
@@ -101,7 +101,7 @@ impl Flow for UploadFlow {
                 Ok(Next::Go(UploadStep::Finish))
             }
             UploadStep::Finish => {
-                self.0.rest_after(state.volume, VolumeStatus::Uploading).await?;
+                self.0.end_upload(state.volume, None, run).await?;
                 Ok(Next::Done)
             }
         }
@@ -120,33 +120,30 @@ impl Flow for UploadFlow {
             Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Gone) => return Err(error),
             _ => {}
         }
-        let row = volumes.rest_after(state.volume, VolumeStatus::Uploading).await?;
-        tx!(volumes.db, "tell of an upload", |tx| match &row {
-            Some(row) => crate::service::tell_failure(tx, volumes, row, error, &run.request_id).await,
-            None => Ok(()),
-        })
+        volumes.end_upload(state.volume, Some(error), run).await
     }
 }
 
 impl Volumes {
-    /// Ends what gave the volume this status: it is again what its attachments make it. None if it was deleted.
-    pub(super) async fn rest_after(&self, id: VolumeId, busy: VolumeStatus) -> Result<Option<crate::model::VolumeRow>> {
+    /// The volume is again what its attachments make it. The reason of a failure is told to its owner.
+    async fn end_upload(&self, id: VolumeId, failure: Option<&Error>, run: &Run) -> Result<()> {
         let now = self.clock.now();
-        let ended = tx!(self.db, "end an operation", |tx| {
-            let row = held(tx, id).await?;
-            if row.status != busy {
-                // Done before, or an administrator set it.
-                return Ok(row);
+        tx!(self.db, "end an upload", |tx| {
+            finish(tx, run).await?;
+            let Some(row) = volumes::lock_any(tx, id).await?.filter(|row| !row.deleted) else {
+                return Ok(());
+            };
+            // Else an administrator set it.
+            if row.status == VolumeStatus::Uploading {
+                let mut after = row.clone();
+                after.status = rest_status(tx, id).await?;
+                (after.previous_status, after.progress) = (None, None);
+                volumes::update(tx, &row, &after, now).await?;
             }
-            let mut after = row.clone();
-            after.status = rest_status(tx, id).await?;
-            (after.previous_status, after.progress) = (None, None);
-            volumes::update(tx, &row, &after, now).await
-        });
-        match ended {
-            Err(error) if error.is(Kind::Gone) => Ok(None),
-            ended => ended.map(Some),
-        }
+            let Some(error) = failure else { return Ok(()) };
+            let what = (messages::VOLUME_TO_IMAGE, messages::UPLOAD);
+            crate::service::tell(tx, self, &row, what, (error, &run.request_id)).await
+        })
     }
 
     async fn send(&self, state: &Upload) -> Result<Next<UploadStep>> {

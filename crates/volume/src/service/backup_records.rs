@@ -104,6 +104,9 @@ impl Volumes {
             if backups::get(tx, &Visible::All, backup.id).await?.is_some() {
                 return Err(invalid_backup("Backup already exists in database."));
             }
+            if backups::is_leaving(tx, &backup).await? {
+                return Err(invalid_backup("The data that the record speaks of are being deleted."));
+            }
             let delta = Delta { backups: 1, backup_gigabytes: backup.size_gib, ..Delta::default() };
             quotas::charge(tx, &self.config, &project, None, delta).await?;
             backups::insert(tx, &backup).await

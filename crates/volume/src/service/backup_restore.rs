@@ -8,7 +8,7 @@ use super::create::{Inherited, Wanted, size_of};
 use super::{Caller, invalid_volume};
 use crate::Volumes;
 use crate::flows::backup_restore::{BackupRestore, RestoreState, RestoreStep};
-use crate::flows::start::start;
+use crate::flows::start::begin;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::backups::{self, Backup, BackupId, BackupStatus};
 use crate::store::quotas::{self, Delta};
@@ -106,7 +106,7 @@ impl Volumes {
             ..backup.clone()
         };
         backups::update(tx, backup, &after, now).await?;
-        start::<BackupRestore>(tx, state.volume_id, RestoreStep::Place, state, &caller.request_id, now).await
+        begin::<BackupRestore>(tx, state.volume_id, RestoreStep::Place, state, &caller.request_id, now).await
     }
 }
 

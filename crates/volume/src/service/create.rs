@@ -172,6 +172,8 @@ impl Volumes {
             Some(kind) => kind,
             None => types::default_for(tx, caller.project_id.as_deref(), &self.config.default_volume_type).await?,
         };
+        // Found, it could go before the volume is written.
+        types::keep(tx, kind.id).await?;
         // Data that their owner takes for encrypted and that are not would be worse than no volume.
         match encryption::get(tx, kind.id).await? {
             None => Ok(kind),

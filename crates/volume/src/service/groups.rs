@@ -320,6 +320,9 @@ async fn addable(tx: &mut Tx<Volume>, caller: &Caller, group: &Group, text: &str
     if !groups::types(tx, &[group.id]).await?.iter().any(|(_, of)| of.to_string() == kind) {
         return Err(refuse(&format!("volume type {kind} is not supported by the group")));
     }
+    if super::attachments::is_migrating(&row) {
+        return Err(refuse("it is on its way to another backend"));
+    }
     if !CHANGEABLE.contains(&row.status) {
         return Err(refuse(&format!(
             "volume is in an invalid state: {}. Valid states are: ('available', 'in-use')",

@@ -66,6 +66,7 @@ impl Volumes {
                 Some(name) => types::find(tx, &Visible::All, name).await?,
                 None => types::default_for(tx, Some(project), &self.config.default_volume_type).await?,
             };
+            types::keep(tx, kind.id).await?;
             if encryption::get(tx, kind.id).await?.is_some() {
                 return Err(Error::bad_request("Managing to an encrypted volume type is not supported."));
             }

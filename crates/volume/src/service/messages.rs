@@ -35,6 +35,7 @@ pub(crate) const SCHEDULE: Action = Action("001", "schedule allocate volume");
 pub(crate) const VOLUME_TO_IMAGE: Action = Action("003", "copy volume to image");
 pub(crate) const IMAGE_TO_VOLUME: Action = Action("005", "copy image to volume");
 pub(crate) const EXTEND: Action = Action("007", "extend volume");
+pub(crate) const MANAGE: Action = Action("008", "create volume from backend storage");
 pub(crate) const SNAPSHOT_CREATE: Action = Action("009", "create snapshot");
 pub(crate) const BACKUP_CREATE: Action = Action("013", "create backup");
 pub(crate) const BACKUP_DELETE: Action = Action("014", "delete backup");
@@ -45,7 +46,6 @@ const OTHER_ACTIONS: &[Action] = &[
     Action("002", "attach volume"),
     Action("004", "update attachment"),
     Action("006", "unmanage volume"),
-    Action("008", "create volume from backend storage"),
     Action("010", "delete snapshot"),
     Action("011", "update snapshot"),
     Action("012", "update snapshot metadata"),
@@ -55,6 +55,7 @@ const ACTIONS: &[Action] = &[
     VOLUME_TO_IMAGE,
     IMAGE_TO_VOLUME,
     EXTEND,
+    MANAGE,
     SNAPSHOT_CREATE,
     BACKUP_CREATE,
     BACKUP_DELETE,

@@ -79,17 +79,6 @@ pub(crate) fn check_metadata(all: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-/// As [`tell`], for operations that upstream has no words for.
-pub(crate) async fn tell_failure(
-    tx: &mut Tx<Volume>,
-    state: &Volumes,
-    row: &VolumeRow,
-    error: &Error,
-    request_id: &str,
-) -> Result<()> {
-    tell(tx, state, row, (messages::SCHEDULE, messages::UNKNOWN), (error, request_id)).await
-}
-
 /// Leaves the reason of a volume's failure where its owner finds it, and where the operator does.
 pub(crate) async fn tell(
     tx: &mut Tx<Volume>,

@@ -8,7 +8,7 @@ use super::connections::front_end_specs;
 use super::place::type_of;
 use super::{Caller, capabilities, invalid_volume};
 use crate::flows::relocate::{Move, MoveFlow, MoveStep, NewType};
-use crate::flows::start::start;
+use crate::flows::start::begin;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::types::{self, VolumeType};
 use crate::store::{Volume, encryption, quotas, snapshots, volumes};
@@ -40,6 +40,7 @@ impl Volumes {
         let now = self.clock.now();
         let retyped = tx!(self.db, "retype volume", |tx| {
             let volume = caller.lock_volume(tx, id).await?;
+            types::keep(tx, kind.id).await?;
             self.check_retype(tx, &volume, &kind).await?;
             let new = NewType { id: kind.id.to_string(), multiattach: kind.has("multiattach") };
             let Some(to) = to else {
@@ -54,7 +55,7 @@ impl Volumes {
                 migration_status: Some("starting".to_owned()),
                 ..volume.clone()
             };
-            start::<MoveFlow>(tx, id, MoveStep::Freeze, &state, &ctx.request_id, now).await?;
+            begin::<MoveFlow>(tx, id, MoveStep::Freeze, &state, &ctx.request_id, now).await?;
             volumes::update(tx, &volume, &after, now).await
         })?;
         match to {
@@ -111,7 +112,7 @@ impl Volumes {
                 after.status = VolumeStatus::Maintenance;
             }
             let state = move_of(&volume, from, to, None);
-            start::<MoveFlow>(tx, id, MoveStep::Freeze, &state, &ctx.request_id, now).await?;
+            begin::<MoveFlow>(tx, id, MoveStep::Freeze, &state, &ctx.request_id, now).await?;
             volumes::update(tx, &volume, &after, now).await.map(drop)
         })?;
         self.nudge();

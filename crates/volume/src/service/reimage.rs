@@ -7,7 +7,7 @@ use super::create::of_image;
 use super::{Caller, invalid_volume};
 use crate::Volumes;
 use crate::flows::reimage::{Reimage, ReimageFlow, ReimageStep};
-use crate::flows::start::start;
+use crate::flows::start::begin;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::{attachments, volumes};
 
@@ -50,7 +50,7 @@ impl Volumes {
                 error: None,
                 ..volume.clone()
             };
-            start::<ReimageFlow>(tx, id, ReimageStep::Fill, &state, &ctx.request_id, now).await?;
+            begin::<ReimageFlow>(tx, id, ReimageStep::Fill, &state, &ctx.request_id, now).await?;
             volumes::update(tx, &volume, &after, now).await.map(drop)
         })?;
         self.nudge();

@@ -13,7 +13,7 @@ use umbel_db::{Tx, read, tx};
 
 use super::{Caller, invalid_volume};
 use crate::Volumes;
-use crate::flows::start::start;
+use crate::flows::start::begin;
 use crate::flows::upload::{Upload, UploadFlow, UploadFormat, UploadStep};
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::{Volume, types, volumes};
@@ -99,7 +99,7 @@ impl Volumes {
             let volume = volumes::update(tx, &volume, &after, now).await?;
             let disk = volume.disk.clone();
             let state = Upload { volume: id, image: image.to_owned(), format, backend, disk };
-            start::<UploadFlow>(tx, id, UploadStep::Freeze, &state, &ctx.request_id, now).await?;
+            begin::<UploadFlow>(tx, id, UploadStep::Freeze, &state, &ctx.request_id, now).await?;
             let volume_type = whole_type(tx, &volume).await?;
             Ok(Begun { volume, volume_type, image_id: image.to_owned() })
         })

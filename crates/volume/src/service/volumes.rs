@@ -10,11 +10,11 @@ use crate::Volumes;
 use crate::flows::delete::{DeleteStep, DeleteVolume};
 use crate::flows::extend::{Extend, ExtendFlow, ExtendStep};
 use crate::flows::revert::{Revert, RevertFlow, RevertStep};
-use crate::flows::start::start;
+use crate::flows::start::{begin, start};
 use crate::model::{SnapshotId, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus};
 use crate::store::metadata::{self, Kind as Whose};
 use crate::store::quotas::{self, Delta};
-use crate::store::{Volume, attachments, snapshots, volumes};
+use crate::store::{Volume, attachments, snapshots, transfers, volumes};
 
 /// How a deletion goes about what hangs on the volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +81,9 @@ impl Volumes {
                 (after.deleted, after.status) = (true, SnapshotStatus::Deleting);
                 snapshots::update(tx, &snapshot, &after, now).await?;
             }
+            // By force, whoever has it and to whomever it is offered: nobody is to hold what nobody sees.
+            attachments::delete_of_volume(tx, id).await?;
+            transfers::delete_of_volume(tx, id).await?;
             let mut after = row.clone();
             (after.deleted, after.status) = (true, VolumeStatus::Deleting);
             volumes::update(tx, &row, &after, now).await?;
@@ -157,11 +160,11 @@ impl Volumes {
             let delta = Delta { gigabytes: new_gib - row.size_gib, ..Delta::default() };
             quotas::charge(tx, &self.config, &row.project_id, kind.as_deref(), delta).await?;
             let status = row.status.name().to_owned();
-            let state = Extend { volume: id, old_gib: row.size_gib, new_gib, status: status.clone() };
+            let state = Extend { volume: id, old_gib: row.size_gib, new_gib };
             let mut after = row.clone();
             (after.status, after.size_gib, after.previous_status) = (VolumeStatus::Extending, new_gib, Some(status));
             volumes::update(tx, &row, &after, now).await?;
-            start::<ExtendFlow>(tx, id, ExtendStep::Grow, &state, &caller.request_id, now).await
+            begin::<ExtendFlow>(tx, id, ExtendStep::Grow, &state, &caller.request_id, now).await
         })?;
         self.nudge();
         Ok(())
@@ -188,7 +191,7 @@ impl Volumes {
             volumes::set_status(tx, &row, VolumeStatus::Reverting, now).await?;
             snapshots::set_status(tx, &snapshot, SnapshotStatus::Restoring, now).await?;
             let state = Revert { volume: id, snapshot: to };
-            start::<RevertFlow>(tx, id, RevertStep::RollBack, &state, &caller.request_id, now).await
+            begin::<RevertFlow>(tx, id, RevertStep::RollBack, &state, &caller.request_id, now).await
         })?;
         self.nudge();
         Ok(())

@@ -251,6 +251,12 @@ pub async fn shares_data(tx: &mut Tx<Volume>, backup: &Backup) -> Result<bool> {
     Ok(tx.fetch_opt(sql, args![&backup.target, &backup.data.id, backup.id]).await?.is_some())
 }
 
+/// Whether another backup is deleted that has the same data, or may have them gone already.
+pub async fn is_leaving(tx: &mut Tx<Volume>, backup: &Backup) -> Result<bool> {
+    let sql = "SELECT id FROM backups WHERE target = ? AND data_id = ? AND status = 'deleting' LIMIT 1";
+    Ok(tx.fetch_opt(sql, args![&backup.target, &backup.data.id]).await?.is_some())
+}
+
 /// Whether there are increments of it. Imported ones may know its data and not itself; those have what they need as long
 /// as another backup has the same data.
 pub async fn has_dependents(tx: &mut Tx<Volume>, backup: &Backup) -> Result<bool> {

@@ -109,6 +109,13 @@ pub async fn lock(tx: &mut Tx<Volume>, id: VolumeTypeId) -> Result<VolumeType> {
     get(tx, &Visible::All, id).await?.ok_or_else(|| not_found(id))
 }
 
+/// Keeps the type from being deleted or changed before the transaction ends, without keeping others from using it. 404 if
+/// it is gone.
+pub async fn keep(tx: &mut Tx<Volume>, id: VolumeTypeId) -> Result<()> {
+    let held = tx.fetch_opt("SELECT id FROM volume_types WHERE id = ? FOR SHARE", args![id]).await?;
+    held.map(drop).ok_or_else(|| not_found(id))
+}
+
 /// The type of a project's volumes that name none: the project's own default, or else the one of this name, or else
 /// [`DEFAULT_NAME`].
 pub async fn default_for(tx: &mut Tx<Volume>, project_id: Option<&str>, name: &str) -> Result<VolumeType> {

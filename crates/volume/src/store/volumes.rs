@@ -303,6 +303,7 @@ pub async fn forget_all(tx: &mut Tx<Volume>, id: VolumeId) -> Result<()> {
     tx.execute(sql, args![id]).await?;
     tx.execute("DELETE FROM snapshots WHERE volume_id = ?", args![id]).await?;
     super::attachments::delete_of_volume(tx, id).await?;
+    super::transfers::delete_of_volume(tx, id).await?;
     super::unmanaged::gone(tx, id).await?;
     forget(tx, id).await
 }

@@ -15,7 +15,7 @@ use umbel_client::{ImageLocation, ImageView, LocationMetadata, NewImage};
 use umbel_core::{Clock, Error, GIB, ManualClock, Principal, Result, Rng, Scope, SeededRng, SystemRng, Timestamp};
 use umbel_db::testing::fresh;
 use umbel_db::{Db, Engine};
-use umbel_driver::{ByteStream, Mode, Pool, SimulatedPool, Simulation, WriteOptions};
+use umbel_driver::{ByteStream, Mode, Pool, SimulatedPool, Simulation, Waiting, WriteOptions};
 use umbel_http::{App, Body, Router, oneshot};
 use umbel_volume::{Backend, Config, Connection, ImageAccess, ServerAccess, Volume, Volumes, VolumesParts, service};
 use umbel_workflow::{Crash, RunnerConfig};
@@ -30,6 +30,7 @@ pub struct Cloud {
     pub servers: Arc<Servers>,
     pub clock: Arc<ManualClock>,
     pub router: Router,
+    pub db: Db<Volume>,
     signer: Signer,
     config: Config,
     url: String,
@@ -87,9 +88,9 @@ impl Cloud {
         let images = Arc::new(Images { pool: images, all: Mutex::default(), hidden: Mutex::new(false) });
         let servers = Arc::new(Servers::default());
         let both = [&pool, &second];
-        let volumes = made(db, both, &images, &servers, &clock, &config);
+        let volumes = made(db.clone(), both, &images, &servers, &clock, &config);
         let router = routed(&volumes, &clock, &signer);
-        Cloud { volumes, world, pool, second, images, servers, clock, router, signer, config, url, _dir: dir }
+        Cloud { volumes, world, pool, second, images, servers, clock, router, db, signer, config, url, _dir: dir }
     }
 
     /// Another process of the same role on the same database and pools, with connections of its own.
@@ -244,6 +245,24 @@ impl Cloud {
             done = runner.run_until_idle(Duration::from_secs(60)) => done.unwrap(),
             () = ticking => {}
         }
+    }
+
+    /// As [`Cloud::work`], in a process that dies as it is about to make its `nth` change to a pool, counted from 0; the
+    /// change at which it died. None: there was not so much to do.
+    pub async fn work_until_change(&self, volumes: &Arc<Volumes>, nth: usize) -> Option<Waiting> {
+        self.world.set_mode(Mode::Stepped);
+        let dies = async {
+            for _ in 0..nth {
+                self.world.step().await;
+            }
+            self.world.next_waiting().await
+        };
+        let died = tokio::select! {
+            () = self.work_with(volumes, Crash::never()) => None,
+            at = dies => Some(at),
+        };
+        self.world.set_mode(Mode::default());
+        died
     }
 
     /// Everything that the backends' pools show.

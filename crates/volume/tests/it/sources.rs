@@ -11,7 +11,7 @@ use umbel_volume::Config;
 use crate::cloud::{Cloud, gib, noise};
 
 /// A disk of 4 clusters of which the first has data, as a qcow2 image of version 3.
-fn qcow2(data: &[u8]) -> Vec<u8> {
+pub fn qcow2(data: &[u8]) -> Vec<u8> {
     const CLUSTER: usize = 64 << 10;
     let mut image = vec![0; 4 * CLUSTER];
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);

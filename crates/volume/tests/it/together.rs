@@ -1,17 +1,16 @@
 //! Snapshots of several volumes at one point, as compute asks for them; and volumes that compute makes for somebody.
 
-use axum::body::Body;
 use serde_json::{Value, json};
-use umbel_core::Kind;
+use umbel_core::{Kind, Rng, SystemRng};
 use umbel_driver::Operation;
+use umbel_http::Body;
 use umbel_workflow::Crash;
 use umbel_workflow::harness::at_every_moment;
-use uuid::Uuid;
 
 use crate::cloud::{Cloud, send};
 
 fn asked(volumes: &[String]) -> (Vec<String>, Value) {
-    let ids: Vec<String> = volumes.iter().map(|_| Uuid::new_v4().to_string()).collect();
+    let ids: Vec<String> = volumes.iter().map(|_| SystemRng::new().uuid().to_string()).collect();
     let of: Vec<Value> = ids.iter().zip(volumes).map(|(id, volume)| json!({"id": id, "volume_id": volume})).collect();
     (ids, json!({"user_id": "someone", "name": "snapshot for x", "snapshots": of}))
 }
@@ -54,7 +53,7 @@ async fn volumes_without_a_group_have_one_point_too() {
     cloud.post(&service, "/snapshots/together", refused(vec![])).await.refused(400, "No volume");
     let twice = refused(vec![volumes[0].clone(), volumes[0].clone()]);
     cloud.post(&service, "/snapshots/together", twice).await.refused(400, "named twice");
-    let unknown = refused(vec![volumes[0].clone(), Uuid::new_v4().to_string()]);
+    let unknown = refused(vec![volumes[0].clone(), SystemRng::new().uuid().to_string()]);
     cloud.post(&service, "/snapshots/together", unknown).await.expect(404);
     assert_eq!(on_disks(&cloud).await, 1);
 }
