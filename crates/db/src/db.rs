@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{MySqlPool, PgPool, SqlitePool};
+use sqlx::{Executor, MySqlConnection, MySqlPool, PgPool, SqlitePool};
 use umbel_core::{Error, Result};
 
 use crate::conn::Conn;
@@ -65,6 +65,7 @@ impl<S: Schema> Db<S> {
                 let url = url.replacen("mariadb:", "mysql:", 1);
                 let options = MySqlConnectOptions::from_str(&url).map_err(|error| bad_url::<S>(&error))?;
                 let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
+                let pool = pool.after_connect(|connection, _| Box::pin(async { read_committed(connection).await }));
                 pool.connect_with(options).await.map(Pools::MariaDb)
             }
             _ => return Err(bad_url::<S>(&"the scheme is none of sqlite, postgres, mysql")),
@@ -125,6 +126,12 @@ impl<S: Schema> Db<S> {
             Pools::MariaDb(pool) => pool.close().await,
         }
     }
+}
+
+/// As PostgreSQL does by default. MariaDB's own default shows a transaction what there was at its first read, also after
+/// it has waited for a lock: sums that are taken under the lock would leave out what the one before has added.
+async fn read_committed(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map(drop)
 }
 
 async fn open_sqlite(url: &str, connections: u32) -> sqlx::Result<Pools> {

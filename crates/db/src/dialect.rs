@@ -5,7 +5,7 @@
 //! * column types are `VARCHAR(n)`, `TEXT` (any length) and `BIGINT`;
 //! * `INSERT IGNORE INTO` leaves an existing row alone;
 //! * `SUM_INT(x)` is a sum that is 0 for no rows, and an integer;
-//! * `FOR UPDATE` and `FOR UPDATE SKIP LOCKED` stand last; SQLite, which has one writer, needs neither.
+//! * `FOR UPDATE`, `FOR UPDATE SKIP LOCKED` and `FOR SHARE` stand last; SQLite, which has one writer, needs none.
 //!
 //! Text compares by its bytes on every engine. Not to be used: `RETURNING`, upserts, booleans, identifiers that any
 //! engine reserves (`key`, `order`, `group`, `groups`, `user`, `rank`, `condition`, `read`, `trigger`).
@@ -39,7 +39,7 @@ impl Engine {
         match self {
             Engine::Sqlite => sqlite(&text),
             Engine::Postgres => postgres(&text),
-            Engine::MariaDb => text.into_owned(),
+            Engine::MariaDb => mariadb(text.into_owned()),
         }
     }
 
@@ -92,9 +92,17 @@ fn closing(text: &str) -> usize {
     text.len()
 }
 
+fn mariadb(sql: String) -> String {
+    match sql.trim_end().strip_suffix("FOR SHARE") {
+        Some(rest) => format!("{rest}LOCK IN SHARE MODE"),
+        None => sql,
+    }
+}
+
 fn sqlite(sql: &str) -> String {
     let text = sql.trim_end();
-    let text = text.strip_suffix("FOR UPDATE SKIP LOCKED").or_else(|| text.strip_suffix("FOR UPDATE")).unwrap_or(text);
+    let locks = ["FOR UPDATE SKIP LOCKED", "FOR UPDATE", "FOR SHARE"];
+    let text = locks.iter().find_map(|lock| text.strip_suffix(lock)).unwrap_or(text);
     match text.strip_prefix("INSERT IGNORE INTO") {
         Some(rest) => format!("INSERT OR IGNORE INTO{rest}"),
         None => text.to_owned(),
@@ -135,6 +143,9 @@ mod tests {
     #[test]
     fn statements_are_translated() {
         let check = |engine: Engine, sql: &str, want: &str| assert_eq!(engine.statement(sql), want, "{engine:?}");
+        check(Engine::Sqlite, "SELECT a FROM t FOR SHARE", "SELECT a FROM t ");
+        check(Engine::Postgres, "SELECT a FROM t FOR SHARE", "SELECT a FROM t FOR SHARE");
+        check(Engine::MariaDb, "SELECT a FROM t FOR SHARE", "SELECT a FROM t LOCK IN SHARE MODE");
         let sql = "SELECT a FROM t WHERE b = ? AND c = '?' AND d LIKE ? FOR UPDATE SKIP LOCKED";
         check(Engine::Sqlite, sql, "SELECT a FROM t WHERE b = ? AND c = '?' AND d LIKE ? ");
         check(Engine::Postgres, sql, "SELECT a FROM t WHERE b = $1 AND c = '?' AND d LIKE $2 FOR UPDATE SKIP LOCKED");
