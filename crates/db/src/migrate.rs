@@ -74,7 +74,8 @@ where
                 .await
                 .map_err(|error| error.because(format!("migration {} {} of {}", step.version, step.name, S::NAME)))?;
         }
-        let (version, name, now) = (step.version, step.name, SystemClock.now().0);
+        // A literal: definitions run as raw statements, which bind nothing.
+        let (version, name, now) = (step.version, step.name.replace('\'', "''"), SystemClock.now().0);
         execute(&mut *conn, format!("INSERT INTO umbel_migrations VALUES ({version}, '{name}', {now})")).await?;
         count += 1;
     }

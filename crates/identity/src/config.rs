@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::SecurityCompliance;
+
 /// What an operator may choose.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,6 +21,7 @@ pub struct Config {
     pub max_page: usize,
     /// Seals credentials' blobs (EC2 secrets, TOTP seeds) in the database; without one they are stored as they come.
     pub credential_key: Option<CredentialKey>,
+    pub compliance: SecurityCompliance,
 }
 
 impl Default for Config {
@@ -31,6 +34,7 @@ impl Default for Config {
             directory_ttl: Duration::from_secs(5),
             max_page: 10_000,
             credential_key: None,
+            compliance: SecurityCompliance::default(),
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod api;
 mod bootstrap;
+mod compliance;
 mod config;
 mod directory;
 mod passwords;
@@ -30,10 +31,12 @@ use umbel_db::Db;
 
 pub use api::service;
 pub use bootstrap::{BootstrapSpec, Bootstrapped, DemoSpec, EndpointSpec};
+pub use compliance::SecurityCompliance;
 pub use config::{Config, CredentialKey};
 pub use revoke::{load_keys, load_revocations};
 pub use schema::IdentitySchema;
 
+use compliance::Strength;
 use directory::Directory;
 use passwords::Passwords;
 use sealed::Sealer;
@@ -48,6 +51,8 @@ pub struct Identity {
     config: Config,
     passwords: Passwords,
     sealer: Sealer,
+    /// What passwords must be like, where the operator asks for something.
+    strength: Option<Strength>,
     directory: RwLock<Option<Arc<Directory>>>,
     /// Up to when revocations of other processes were read.
     polled: Mutex<Timestamp>,
@@ -67,6 +72,7 @@ impl Identity {
         let passwords =
             Passwords::new(rng.clone(), clock.clone(), config.password_cache_ttl, config.password_cache_size)?;
         let sealer = Sealer::new(config.credential_key.as_ref())?;
+        let strength = config.compliance.strength()?;
         let identity = Identity {
             db,
             signer,
@@ -76,12 +82,17 @@ impl Identity {
             config,
             passwords,
             sealer,
+            strength,
             directory: RwLock::default(),
             polled: Mutex::default(),
         };
         identity.publish_key().await?;
         identity.poll_revocations().await?;
         Ok(identity)
+    }
+
+    fn rules(&self) -> &SecurityCompliance {
+        &self.config.compliance
     }
 
     fn now(&self) -> Timestamp {

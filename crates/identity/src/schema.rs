@@ -13,6 +13,7 @@ impl Schema for IdentitySchema {
         Migration { version: 1, name: "first tables", statements: FIRST },
         Migration { version: 2, name: "trusts", statements: TRUSTS },
         Migration { version: 3, name: "consumers, endpoint groups, domain options", statements: EXTENSIONS },
+        Migration { version: 4, name: "security compliance", statements: COMPLIANCE },
     ];
 }
 
@@ -202,4 +203,20 @@ const EXTENSIONS: &[&str] = &[
         option_name VARCHAR(64) NOT NULL,
         content TEXT NOT NULL,
         PRIMARY KEY (domain_id, group_name, option_name))",
+];
+
+const COMPLIANCE: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS user_guards (
+        user_id VARCHAR(64) PRIMARY KEY,
+        active_at BIGINT,
+        failed_count BIGINT NOT NULL,
+        failed_at BIGINT,
+        password_at BIGINT,
+        self_service BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS past_passwords (
+        id VARCHAR(64) PRIMARY KEY,
+        user_id VARCHAR(64) NOT NULL,
+        password_hash TEXT NOT NULL,
+        replaced_at BIGINT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS past_passwords_user ON past_passwords (user_id)",
 ];

@@ -38,6 +38,10 @@ pub struct Listen {
     pub port: u16,
     /// Ports on which one service stands alone, without its path, beside the shared one.
     pub ports: BTreeMap<String, u16>,
+    /// A certificate and its key, PEM: with them all ports of services speak TLS. Read again when the files change, and at
+    /// SIGHUP.
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     /// URL by which clients reach the shared port, where it differs from address and port (a proxy, a name).
     pub public_url: Option<String>,
     /// Where `GET /metrics` answers, without a token; nowhere if absent. Never on the port of the services: what a cloud
@@ -58,6 +62,9 @@ pub struct Services {
     pub compute: Option<String>,
     /// Which of the catalog's URLs services call each other by: `public`, `internal` or `admin`.
     pub interface: Interface,
+    /// PEM of authorities that services' certificates are believed by, beside the system's; also told to clients, in
+    /// clouds.yaml.
+    pub ca_cert: Option<PathBuf>,
     /// Holds the password of the services' user. Absent: `dir`/keys/service.password, which the process with identity
     /// makes at its first start.
     pub password_file: Option<PathBuf>,
@@ -206,6 +213,8 @@ pub enum HypervisorKind {
 pub struct IdentityConfig {
     /// Life of a token, in seconds.
     pub token_seconds: u64,
+    /// What passwords and accounts must comply with; nothing if absent.
+    pub security_compliance: umbel_identity::SecurityCompliance,
 }
 
 impl Default for Config {
@@ -222,7 +231,10 @@ impl Default for Config {
             volume: VolumeConfig::default(),
             compute: ComputeConfig::default(),
             agent: AgentConfig::default(),
-            identity: IdentityConfig { token_seconds: 3600 },
+            identity: IdentityConfig {
+                token_seconds: 3600,
+                security_compliance: umbel_identity::SecurityCompliance::default(),
+            },
             audit: AuditConfig::default(),
         }
     }
@@ -234,6 +246,8 @@ impl Default for Listen {
             address: IpAddr::from([127, 0, 0, 1]),
             port: 5000,
             ports: BTreeMap::new(),
+            tls_cert: None,
+            tls_key: None,
             public_url: None,
             metrics: None,
         }
@@ -313,6 +327,10 @@ impl Config {
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::bad_request(format!("The pool '{}' is configured twice.", twice[0])));
+        }
+        self.identity.security_compliance.check()?;
+        if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
+            return Err(Error::bad_request("listen.tls_cert and listen.tls_key go together."));
         }
         if self.compute.pools.is_empty() {
             return Err(Error::bad_request("compute.pools names no pool."));

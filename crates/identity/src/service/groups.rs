@@ -132,7 +132,8 @@ pub(crate) async fn users(
     show(identity, ctx, policy, id).await?;
     let sees = policy::sees(ctx, policy)?;
     let filter = UserFilter { group_id: Some(id.to_owned()), ..filter };
-    read!(identity.db, "list users of a group", |tx| store::users::list(tx, &sees, &filter, window).await)
+    let rows = read!(identity.db, "list users of a group", |tx| store::users::list(tx, &sees, &filter, window).await)?;
+    Ok(rows.into_iter().map(|row| super::accounts::shown(identity, row)).collect())
 }
 
 /// The groups of a user; everyone may read their own.

@@ -1,5 +1,5 @@
 //! Who is it, and may they: from what a request proves to a [`Principal`]. Every refusal looks the same to the caller;
-//! the log says why.
+//! the log says why. But that a password has expired is said to who knows it, who can change it then.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use umbel_core::{AccessRule, AppCredential, Error, Principal, Result, Rng, Scope
 use umbel_db::{read, tx};
 
 use super::auth_request::{Ask, CredentialKey, SUPPORTED, Wanted};
-use super::{scopes, valid};
+use super::{accounts, scopes, valid};
 use crate::directory::Directory;
 use crate::passwords::Verdict;
 use crate::store::Tx;
@@ -75,11 +75,12 @@ pub(crate) async fn log_in(identity: &Identity, auth: Auth) -> Result<LoggedIn> 
     let user = facts.user.ok_or_else(|| unauthorized("no such user"))?;
     admit(identity, &ask, &user, facts.credential.as_ref())?;
     if let Some((trust, trustor)) = &facts.lent {
-        admit_trust(&user, trust, trustor)?;
+        admit_trust(identity, &user, trust, trustor)?;
     }
     let directory = identity.directory_at(user.directory_generation).await?;
     let found = facts.found.ok_or_else(|| unauthorized("no such scope, or it is disabled"))?;
     let (scope, roles) = settle(&directory, found, &facts.credential, &facts.lent, ask.wanted == Wanted::Default)?;
+    accounts::seen(identity, &user).await?;
     let password_expires_at = user.password_expires_at.map(|at| at.iso_micros());
     let appears = match facts.lent {
         Some((ref trust, ref trustor)) if trust.impersonation => trustor.clone(),
@@ -255,7 +256,8 @@ async fn verify(identity: &Identity, ask: &Ask, facts: &Facts) -> Result<()> {
         let user = facts.user.as_ref();
         let stored = user.and_then(|user| user.password_hash.as_deref());
         let owner = user.map_or("", |user| &user.id);
-        match (identity.passwords.verify(owner, stored, password).await?, stored) {
+        let verdict = identity.passwords.verify(owner, stored, password).await?;
+        match (accounts::judge(identity, user, verdict).await?, stored) {
             (Verdict::Wrong, _) => return Err(unauthorized("wrong password")),
             (Verdict::FitsOld, Some(stored)) => renew(identity, owner, stored, password).await?,
             _ => {}
@@ -281,11 +283,11 @@ async fn renew(identity: &Identity, user_id: &str, old: &str, password: &str) ->
 fn admit(identity: &Identity, ask: &Ask, user: &LoginUser, credential: Option<&LoginCredential>) -> Result<()> {
     let now = identity.now();
     let refused = |cause| Err(unauthorized(cause));
-    if !user.enabled || !user.domain_enabled {
+    if !accounts::is_open(identity, user) {
         return refused("the user or its domain is disabled");
     }
-    if ask.password.is_some() && user.password_expires_at.is_some_and(|at| at <= now) {
-        return refused("the password has expired");
+    if ask.password.is_some() {
+        accounts::current(user, now)?;
     }
     if ask.token.as_ref().is_some_and(|token| token.user_id != user.id) {
         return refused("the token is another user's");
@@ -306,11 +308,11 @@ fn admit(identity: &Identity, ask: &Ask, user: &LoginUser, credential: Option<&L
     }
 }
 
-fn admit_trust(user: &LoginUser, trust: &TrustRow, trustor: &LoginUser) -> Result<()> {
+fn admit_trust(identity: &Identity, user: &LoginUser, trust: &TrustRow, trustor: &LoginUser) -> Result<()> {
     if trust.trustee_user_id != user.id {
         return Err(unauthorized("the trust is for another user"));
     }
-    match trustor.enabled && trustor.domain_enabled {
+    match accounts::is_open(identity, trustor) {
         true => Ok(()),
         false => Err(unauthorized("the trustor or its domain is disabled")),
     }

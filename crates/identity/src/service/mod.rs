@@ -1,5 +1,6 @@
 //! Rules: who may do what, what a valid request is, what follows from a change. One file per noun.
 
+pub(crate) mod accounts;
 pub(crate) mod application_credentials;
 pub(crate) mod assignments;
 pub(crate) mod auth_request;

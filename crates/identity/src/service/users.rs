@@ -4,8 +4,9 @@ use umbel_core::{Ctx, Error, Generation, Result};
 use umbel_db::{read, tx};
 
 use super::policy::{self, forbidden, in_reach};
-use super::{login, valid};
-use crate::passwords::{MAX_PASSWORD, Verdict};
+use super::{accounts, login, valid};
+use crate::compliance::{LOCK_PASSWORD, is_set};
+use crate::passwords::Verdict;
 use crate::revoke::Pending;
 use crate::store::login::EntityKey;
 use crate::store::users::{UserFilter, UserRow};
@@ -32,13 +33,14 @@ pub(crate) async fn list(
     window: &Window,
 ) -> Result<Vec<UserRow>> {
     let sees = policy::sees(ctx, policy)?;
-    read!(identity.db, "list users", |tx| store::users::list(tx, &sees, filter, window).await)
+    let rows = read!(identity.db, "list users", |tx| store::users::list(tx, &sees, filter, window).await)?;
+    Ok(rows.into_iter().map(|row| accounts::shown(identity, row)).collect())
 }
 
 pub(crate) async fn show(identity: &Identity, ctx: &Ctx, policy: &str, id: &str) -> Result<UserRow> {
     let sees = if policy::is_self(ctx, id) { Sees::All } else { policy::sees(ctx, policy)? };
     let found = read!(identity.db, "show user", |tx| store::users::get(tx, id).await)?;
-    in_reach(found, &sees, owner, policy, || not_found(id))
+    in_reach(found, &sees, owner, policy, || not_found(id)).map(|row| accounts::shown(identity, row))
 }
 
 pub(crate) async fn create(identity: &Identity, ctx: &Ctx, policy: &str, fields: UserFields) -> Result<UserRow> {
@@ -52,40 +54,33 @@ pub(crate) async fn create(identity: &Identity, ctx: &Ctx, policy: &str, fields:
         return Err(forbidden(policy));
     }
     let options = fields.options.unwrap_or_default();
-    login::mfa_rules(&options)?;
+    accounts::user_options(&options)?;
     let password = fields.password.flatten();
     let password_hash = match &password {
-        Some(password) => Some(identity.passwords.hash(acceptable(password)?).await?),
+        Some(password) => Some(identity.passwords.hash(accounts::acceptable(identity, password)?).await?),
         None => None,
     };
+    let now = identity.now();
     let row = UserRow {
         id: identity.new_id(),
         generation: Generation::default(),
         name,
         domain_id,
         enabled: fields.enabled.unwrap_or(true),
+        password_expires_at: password_hash.as_ref().and_then(|_| identity.rules().expiry(&options, now, false)),
         password_hash,
-        password_expires_at: None,
         default_project_id: fields.default_project_id.flatten(),
         options,
         extra: valid::extra(fields.extra, RESERVED),
+        active_at: Some(now),
     };
     tx!(identity.db, "create user", |tx| {
         super::groups::ensure_domain(tx, &row.domain_id).await?;
-        store::users::insert(tx, &row).await
+        store::users::insert(tx, &row).await?;
+        store::guards::password_set(tx, &row.id, now, false).await
     })
     .map_err(|error| valid::taken(error, "user", &row.name))?;
     Ok(row)
-}
-
-fn acceptable(password: &str) -> Result<&str> {
-    match password.len() {
-        0 => Err(valid::invalid("password", "The value should be non-empty")),
-        length if length > MAX_PASSWORD => {
-            Err(valid::invalid("password", &format!("The value is longer than {MAX_PASSWORD} bytes")))
-        }
-        _ => Ok(password),
-    }
 }
 
 pub(crate) async fn update(
@@ -99,11 +94,11 @@ pub(crate) async fn update(
     valid::same_id(fields.id.as_deref(), id)?;
     let name = fields.name.map(|name| valid::checked_name(name, "name", MAX_NAME)).transpose()?;
     if let Some(options) = &fields.options {
-        login::mfa_rules(options)?;
+        accounts::user_options(options)?;
     }
     // Outside the transaction: hashing takes longer than everything in it.
     let password_hash = match &fields.password {
-        Some(Some(password)) => Some(Some(identity.passwords.hash(acceptable(password)?).await?)),
+        Some(Some(password)) => Some(Some(identity.passwords.hash(accounts::acceptable(identity, password)?).await?)),
         Some(None) => Some(None),
         None => None,
     };
@@ -116,9 +111,9 @@ pub(crate) async fn update(
             row.name.clone_from(name);
         }
         row.enabled = fields.enabled.unwrap_or(row.enabled);
-        if let Some(hash) = &password_hash {
-            row.password_hash.clone_from(hash);
-            row.password_expires_at = None;
+        if fields.enabled == Some(true) {
+            accounts::enable(identity, tx, id).await?;
+            row.active_at = Some(identity.now());
         }
         if let Some(project_id) = &fields.default_project_id {
             row.default_project_id.clone_from(project_id);
@@ -127,6 +122,9 @@ pub(crate) async fn update(
             valid::merge_options(&mut row.options, options.clone());
         }
         valid::merge(&mut row.extra, extra.clone());
+        if let Some(hash) = &password_hash {
+            accounts::replace_password(identity, tx, &mut row, hash.as_deref(), false).await?;
+        }
         let mut pending = Pending::new();
         if disabled || password_hash.is_some() {
             pending.add(identity, tx, RevocationKind::User, id).await?;
@@ -135,7 +133,7 @@ pub(crate) async fn update(
         Ok((row, pending))
     })?;
     pending.apply(identity);
-    Ok(row)
+    Ok(accounts::shown(identity, row))
 }
 
 pub(crate) async fn delete(identity: &Identity, ctx: &Ctx, policy: &str, id: &str) -> Result<()> {
@@ -157,17 +155,22 @@ pub(crate) async fn change_password(identity: &Identity, id: &str, fields: Passw
     let user = read!(identity.db, "read a user", |tx| store::login::user(tx, &key).await)?;
     let stored = user.as_ref().and_then(|user| user.password_hash.as_deref());
     let verdict = identity.passwords.verify(id, stored, &fields.original_password).await?;
-    let user = user.filter(|user| user.enabled && user.domain_enabled && verdict != Verdict::Wrong);
+    let verdict = accounts::judge(identity, user.as_ref(), verdict).await?;
+    let user = user.filter(|user| accounts::is_open(identity, user) && verdict != Verdict::Wrong);
     let user = user.ok_or_else(|| login::unauthorized("the old password does not fit"))?;
-    if user.options.get("lock_password").and_then(serde_json::Value::as_bool) == Some(true) {
-        return Err(Error::forbidden("This user's password is locked; an administrator can change it."));
+    if is_set(&user.options, LOCK_PASSWORD) {
+        return Err(Error::bad_request(
+            "You cannot change your password at this time due to policy disallowing user password changes. Please contact \
+             your administrator to reset your password.",
+        ));
     }
-    let hash = identity.passwords.hash(acceptable(&fields.password)?).await?;
+    accounts::acceptable(identity, &fields.password)?;
+    accounts::may_change(identity, &user, &fields.password).await?;
+    let hash = identity.passwords.hash(&fields.password).await?;
     let pending = tx!(identity.db, "change password", |tx| {
         let row = store::users::get(tx, id).await?.filter(|row| row.password_hash == user.password_hash);
         let mut row = row.ok_or_else(|| login::unauthorized("the password was changed by another request"))?;
-        row.password_hash = Some(hash.clone());
-        row.password_expires_at = None;
+        accounts::replace_password(identity, tx, &mut row, Some(&hash), true).await?;
         let mut pending = Pending::new();
         pending.add(identity, tx, RevocationKind::User, id).await?;
         store::users::update(tx, &row).await?;

@@ -31,6 +31,8 @@ pub(crate) struct LoginUser {
     pub password_expires_at: Option<Timestamp>,
     pub default_project_id: Option<String>,
     pub options: Extra,
+    /// When it logged in last, or else was made, where that is known.
+    pub active_at: Option<Timestamp>,
     pub domain_id: String,
     pub domain_name: String,
     pub domain_enabled: bool,
@@ -47,6 +49,7 @@ impl LoginUser {
             password_expires_at: row.opt_time("password_expires_at")?,
             default_project_id: row.opt_text("default_project_id")?,
             options: read_document(row, "options")?,
+            active_at: row.opt_time("active_at")?,
             domain_id: row.text("domain_id")?,
             domain_name: row.text("domain_name")?,
             domain_enabled: row.bool("domain_enabled")?,
@@ -59,8 +62,9 @@ pub(crate) async fn user(tx: &mut Tx, key: &EntityKey) -> Result<Option<LoginUse
     let sql = Sql::new(
         "SELECT e.id, e.name, e.enabled, e.password_hash, e.password_expires_at, e.default_project_id, e.options, \
          d.id AS domain_id, d.name AS domain_name, d.enabled AS domain_enabled, \
-         v.generation AS directory_generation \
-         FROM users e JOIN projects d ON d.id = e.domain_id AND d.is_domain = 1 JOIN directory v ON v.id = 1",
+         v.generation AS directory_generation, g.active_at \
+         FROM users e JOIN projects d ON d.id = e.domain_id AND d.is_domain = 1 JOIN directory v ON v.id = 1 \
+         LEFT JOIN user_guards g ON g.user_id = e.id",
     );
     tx.select(keyed(sql, key)).await?.first().map(LoginUser::read).transpose()
 }

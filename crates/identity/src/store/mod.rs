@@ -15,6 +15,7 @@ pub(crate) mod directory;
 pub(crate) mod domain_config;
 pub(crate) mod endpoint_groups;
 pub(crate) mod groups;
+pub(crate) mod guards;
 pub(crate) mod login;
 pub(crate) mod oauth1;
 pub(crate) mod policies;

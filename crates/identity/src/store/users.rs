@@ -17,6 +17,8 @@ pub(crate) struct UserRow {
     pub default_project_id: Option<String>,
     pub options: Extra,
     pub extra: Extra,
+    /// When it logged in last, or else was made, where that is known. Read only.
+    pub active_at: Option<Timestamp>,
 }
 
 impl UserRow {
@@ -32,12 +34,14 @@ impl UserRow {
             default_project_id: row.opt_text("default_project_id")?,
             options: read_document(row, "options")?,
             extra: read_document(row, "extra")?,
+            active_at: row.opt_time("active_at")?,
         })
     }
 }
 
 const SELECT: &str = "SELECT u.id, u.generation, u.name, u.domain_id, u.enabled, u.password_hash, \
-    u.password_expires_at, u.default_project_id, u.options, u.extra FROM users u";
+    u.password_expires_at, u.default_project_id, u.options, u.extra, g.active_at FROM users u \
+    LEFT JOIN user_guards g ON g.user_id = u.id";
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UserFilter {
@@ -143,6 +147,8 @@ pub(crate) async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
         "DELETE FROM assignments WHERE actor_id = ?",
         "DELETE FROM memberships WHERE user_id = ?",
         "DELETE FROM credentials WHERE user_id = ?",
+        "DELETE FROM user_guards WHERE user_id = ?",
+        "DELETE FROM past_passwords WHERE user_id = ?",
         "DELETE FROM users WHERE id = ?",
     ] {
         tx.execute(sql, args![id]).await?;

@@ -6,6 +6,7 @@ mod assignments;
 mod bootstrap;
 mod catalog;
 mod cloud;
+mod compliance;
 mod credentials;
 mod discovery;
 mod extensions;
