@@ -7,6 +7,7 @@
 //! * **A certificate names its host** ([`Authority`]). A conductor takes reports for that host only, and hands out images
 //!   only to hosts whose servers need them ([`Images`]): an agent has no password and no token, so a host that was broken
 //!   into has nothing that is good elsewhere.
+//! * **Certificates change while it runs** ([`Credentials`]): renewed ones hold for the next connection, revoked ones end.
 //! * **Nothing waits for ever, nothing piles up.** Calls have deadlines, queues have ends; a peer that does not take what
 //!   it is sent loses it, which costs a sweep. Pings end connections whose other side is gone.
 //!
@@ -18,6 +19,7 @@
 mod api;
 mod certificates;
 mod codec;
+mod credentials;
 mod gate;
 mod peer;
 mod reading;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 pub use api::Conductors;
 pub use certificates::{Authority, Issued};
+pub use credentials::{Credentials, fingerprint};
 pub use gate::{Control, Gate, Images};
 pub use peer::Security;
 pub use uplink::{Uplink, Uplinks};

@@ -20,9 +20,11 @@ pub use document::{
     Moved, Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume, Want,
 };
 pub use faulty::{Faults, Faulty};
-pub use grpc::{Authority, Conductors, Control, Gate, Images, Issued, Security, Uplink, Uplinks};
-pub use link::{OnHost, ToAgents, ToConductor};
-pub use local::{Connection, Hub, local};
+pub use grpc::{
+    Authority, Conductors, Control, Credentials, Gate, Images, Issued, Security, Uplink, Uplinks, fingerprint,
+};
+pub use link::{OnHost, ToAgents, ToCells, ToConductor};
+pub use local::{Connection, Hub, Hubs, local};
 
 /// The bytes of an image on their way.
 pub type ByteStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = umbel_core::Result<bytes::Bytes>> + Send>>;

@@ -20,6 +20,13 @@ pub trait ToAgents: Send + Sync {
     fn connected(&self, host: &str) -> bool;
 }
 
+/// The way to the agents of all cells: what compute's API holds. Two cells may each have a host of one name.
+#[async_trait]
+pub trait ToCells: Send + Sync {
+    /// As [`ToAgents::task`], of a host in the cell of this name.
+    async fn task(&self, cell: &str, host: &str, task: Task, deadline: Duration) -> Result<TaskReply>;
+}
+
 /// The way to the conductors of a cell: what agents hold, and what a conductor implements.
 #[async_trait]
 pub trait ToConductor: Send + Sync {

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use umbel_core::{Error, Kind, Result};
 use uuid::Uuid;
 
-use crate::{Desired, HostReport, Observed, OnHost, Task, TaskReply, ToAgents, ToConductor};
+use crate::{Desired, HostReport, Observed, OnHost, Task, TaskReply, ToAgents, ToCells, ToConductor};
 
 /// A bus within this process. One for each cell: hosts are known by their names, which are unique in a cell.
 pub fn local() -> Arc<Hub> {
@@ -118,6 +118,19 @@ impl Drop for Connection {
         let mut agents = self.hub.agents.write();
         if agents.get(&self.host).is_some_and(|registered| registered.serial == self.serial) {
             agents.remove(&self.host);
+        }
+    }
+}
+
+/// The hubs of one process, by the names of their cells.
+pub struct Hubs(pub Vec<(String, Arc<Hub>)>);
+
+#[async_trait]
+impl ToCells for Hubs {
+    async fn task(&self, cell: &str, host: &str, task: Task, deadline: Duration) -> Result<TaskReply> {
+        match self.0.iter().find(|(name, _)| name == cell) {
+            Some((_, hub)) => hub.task(host, task, deadline).await,
+            None => Err(Error::unavailable(format!("Host '{host}' is not connected.")).because("another's cell")),
         }
     }
 }

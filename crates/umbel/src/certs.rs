@@ -2,6 +2,9 @@
 //!
 //! The directory's lock is not taken: certificates are made while the cloud runs. An authority of the operator's own does
 //! as well, if what it signs bears the names that [`umbel_bus::Authority`] gives.
+//!
+//! What was issued is written down beside the authority, so that a host can be revoked by its name; what was revoked goes
+//! into a list that conductors and agents read from their own folders, whenever it changes there.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,20 @@ pub enum CertCommand {
     Control(ControlArgs),
     /// For the agent of a host. It lets the agent speak for that host alone.
     Agent(AgentArgs),
+    /// Shuts out who shows one of these certificates.
+    Revoke(RevokeArgs),
+    /// What was issued, and whether it was revoked.
+    List(CommonArgs),
+}
+
+#[derive(Args)]
+pub struct RevokeArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// A file with the certificate, its fingerprint (SHA-256), or who it was issued for: CELL/HOST, or `control`. Of a
+    /// name all that were issued so far.
+    #[arg(required = true, value_name = "FILE|FINGERPRINT|NAME")]
+    what: Vec<String>,
 }
 
 #[derive(Args)]
@@ -50,31 +67,122 @@ impl CertCommand {
         match self {
             CertCommand::Control(args) => &args.common,
             CertCommand::Agent(args) => &args.common,
+            CertCommand::Revoke(args) => &args.common,
+            CertCommand::List(common) => common,
         }
     }
 
     pub fn run(&self, config: &Config) -> Result<()> {
-        let authority = authority(&config.dir)?;
+        let keys = config.dir.join("keys");
         let now = SystemClock.now();
-        let (issued, out) = match self {
+        match self {
             CertCommand::Control(args) => {
-                let out = args.out.clone().unwrap_or_else(|| config.dir.join("keys/bus"));
-                (authority.control(now)?, out)
+                let out = args.out.clone().unwrap_or_else(|| keys.join("bus"));
+                hand_out(&keys, &authority(&keys)?.control(now)?, "control", &out)
             }
             CertCommand::Agent(args) => {
                 let cell = args.cell.as_deref().unwrap_or_else(|| config.host_cell());
-                (authority.agent(now, cell, &args.hosts)?, args.out.clone())
+                let names: Vec<String> = args.hosts.iter().map(|host| format!("{cell}/{host}")).collect();
+                hand_out(&keys, &authority(&keys)?.agent(now, cell, &args.hosts)?, &names.join(" "), &args.out)
             }
-        };
-        write(&issued, &out)?;
-        println!("{} holds ca.pem, cert.pem and key.pem. They are good for 825 days.", out.display());
-        Ok(())
+            CertCommand::Revoke(args) => revoke(&keys, &args.what),
+            CertCommand::List(_) => {
+                let revoked = read_or_empty(&keys.join(REVOKED))?;
+                for line in read_or_empty(&keys.join(ISSUED))?.lines() {
+                    let fingerprint = line.split(' ').next().unwrap_or_default();
+                    println!("{line}{}", if revoked.contains(fingerprint) { "  revoked" } else { "" });
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Beside the authority: a line for each certificate, its fingerprint, the day, and whom it names.
+const ISSUED: &str = "bus-issued";
+/// Lines that begin with a fingerprint, as each process reads them from `revoked` in its folder.
+const REVOKED: &str = "bus-revoked";
+
+fn hand_out(keys: &Path, issued: &Issued, names: &str, out: &Path) -> Result<()> {
+    let fingerprint = umbel_bus::fingerprint(&issued.certificate)?;
+    let line = format!("{fingerprint} {} {names}\n", SystemClock.now().iso());
+    // Before anybody has it: what is not written down cannot be revoked by its name.
+    write_private(&keys.join(ISSUED), &(read_or_empty(&keys.join(ISSUED))? + &line))?;
+    write(issued, out)?;
+    let revoked = read_or_empty(&keys.join(REVOKED))?;
+    if !revoked.is_empty() {
+        write_private(&out.join("revoked"), &revoked)?;
+    }
+    println!("{} holds ca.pem, cert.pem and key.pem. They are good for 825 days.", out.display());
+    Ok(())
+}
+
+fn revoke(keys: &Path, what: &[String]) -> Result<()> {
+    let issued = read_or_empty(&keys.join(ISSUED))?;
+    let mut list = read_or_empty(&keys.join(REVOKED))?;
+    for word in what {
+        let found = meant(&issued, word)?;
+        for (fingerprint, names) in found {
+            if list.contains(&fingerprint) {
+                println!("{names} was revoked before: {fingerprint}");
+                continue;
+            }
+            list.push_str(&format!("{fingerprint} {names}, {}\n", SystemClock.now().iso()));
+            println!("{names} is revoked: {fingerprint}");
+        }
+    }
+    let path = keys.join(REVOKED);
+    write_private(&path, &list)?;
+    let here = keys.join("bus");
+    if here.is_dir() {
+        write_private(&here.join("revoked"), &list)?;
+        println!("The processes that run in this directory read it within seconds.");
+    }
+    println!("Copy {} to the folders of the other conductors' and agents' certificates, as `revoked`.", path.display());
+    Ok(())
+}
+
+/// Fingerprints, with the names they were issued for.
+fn meant(issued: &str, word: &str) -> Result<Vec<(String, String)>> {
+    let entries = issued.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ' ');
+        let (fingerprint, _, names) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((fingerprint.to_owned(), names.to_owned()))
+    });
+    let digits: String = word.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+    let fingerprint = if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Some(digits)
+    } else if Path::new(word).is_file() {
+        let text = std::fs::read_to_string(word)
+            .map_err(|error| Error::bad_request(format!("{word} cannot be read: {error}.")))?;
+        Some(umbel_bus::fingerprint(&text)?)
+    } else {
+        None
+    };
+    if let Some(fingerprint) = fingerprint {
+        let names = entries.into_iter().find(|(known, _)| *known == fingerprint).map(|(_, names)| names);
+        return Ok(vec![(fingerprint, names.unwrap_or_else(|| "a certificate of elsewhere".to_owned()))]);
+    }
+    let found: Vec<_> = entries.filter(|(_, names)| names.split(' ').any(|name| name == word)).collect();
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(Error::not_found(format!(
+            "'{word}' is no file, no fingerprint, and nothing was issued for it; `umbel cert list` says what was."
+        ))),
+    }
+}
+
+/// A file's text, or none where there is no file.
+fn read_or_empty(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Error::bad_request(format!("{} cannot be read: {error}.", path.display()))),
     }
 }
 
 /// The one that is there, or a new one.
-fn authority(dir: &Path) -> Result<Authority> {
-    let keys = dir.join("keys");
+fn authority(keys: &Path) -> Result<Authority> {
     let (key, certificate) = (keys.join("bus-authority.key"), keys.join("bus-authority.pem"));
     let read = |path: &Path| {
         std::fs::read_to_string(path)
@@ -83,7 +191,7 @@ fn authority(dir: &Path) -> Result<Authority> {
     if certificate.exists() {
         return Authority::from_pem(&read(&key)?, &read(&certificate)?);
     }
-    make(&keys)?;
+    make(keys)?;
     let made = Authority::create(SystemClock.now())?;
     let (key_pem, certificate_pem) = made.to_pem();
     // The certificate last: where it is, the key is.
@@ -103,4 +211,21 @@ fn write(issued: &Issued, out: &Path) -> Result<()> {
 fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .map_err(|error| Error::bad_request(format!("{} cannot be made: {error}.", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_meant_by_name_or_fingerprint() {
+        let (one, two) = ("ab".repeat(32), "cd".repeat(32));
+        let issued = format!("{one} 2026-11-21T10:00:00Z cell1/h1 cell1/h2\n{two} 2026-11-22T10:00:00Z cell1/h1\n");
+        let meant = |word: &str| meant(&issued, word).map(|all| all.into_iter().map(|(it, _)| it).collect::<Vec<_>>());
+        assert_eq!(meant("cell1/h1").unwrap(), [one.clone(), two.clone()]);
+        assert_eq!(meant("cell1/h2").unwrap(), [one.clone()]);
+        assert_eq!(meant(&two.to_uppercase()).unwrap(), [two]);
+        assert_eq!(meant(&vec!["EF"; 32].join(":")).unwrap(), ["ef".repeat(32)]);
+        assert!(meant("cell1/h3").is_err());
+    }
 }

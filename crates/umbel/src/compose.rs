@@ -6,12 +6,13 @@ mod volume;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use umbel_agent::HostPool;
 use umbel_auth::{PublicKey, Signer, Verifier};
+use umbel_bus::Security;
 use umbel_client::Transport;
 use umbel_core::{Clock, Error, Result, Rng};
 use umbel_db::{Db, Schema};
@@ -44,6 +45,24 @@ pub struct Parts<'a> {
     pub login: Arc<ServiceLogin>,
     pub images: Arc<ImageService>,
     pub volumes: Arc<VolumeService>,
+    /// Made by the first who asks, one for all.
+    pub bus: OnceLock<Security>,
+}
+
+impl Parts<'_> {
+    /// How the ends of the bus know each other.
+    fn security(&self) -> Result<Security> {
+        if let Some(made) = self.bus.get() {
+            return Ok(made.clone());
+        }
+        let bus = &self.config.bus;
+        let made = match (bus.insecure, &bus.certificates) {
+            (true, _) => Security::Plain,
+            (false, Some(folder)) => Security::read(folder)?,
+            (false, None) => Security::read(&self.state.join("keys/bus"))?,
+        };
+        Ok(self.bus.get_or_init(|| made).clone())
+    }
 }
 
 type Work = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -95,6 +114,9 @@ pub async fn build(parts: &Parts<'_>, roles: &Roles) -> Result<Built> {
         false => None,
     };
     let compute::Made { api, guests } = compute::compute(parts, roles, &storage, &mut behind).await?;
+    if let Some(Security::Mutual(credentials)) = parts.bus.get().cloned() {
+        behind.push(Behind::new(move |stop| credentials.follow(stop)));
+    }
     let audit = {
         let backups = volume::backups(parts);
         let own = AuditParts { pools: storage.all(), backups: backups.as_deref(), clock: parts.clock.clone() };

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::codec::{Json, Pair};
 use super::peer::{Security, client};
 use super::wire::{self, Ask, Told, millis};
-use crate::{Desired, Task, TaskReply, ToAgents};
+use crate::{Task, TaskReply, ToCells};
 
 /// The conductors of a cloud, as a compute API in another process reaches them, and agents behind them. Dialled when
 /// they are needed, and again when a connection broke.
@@ -29,8 +29,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 impl Conductors {
     /// By their addresses, `host:port`.
     pub fn new(addresses: &[String], security: &Security) -> Result<Conductors> {
-        let channels: Result<Vec<Channel>> =
-            addresses.iter().map(|address| Ok(security.endpoint(address)?.connect_lazy())).collect();
+        let channels: Result<Vec<Channel>> = addresses.iter().map(|address| security.channel(address)).collect();
         Ok(Conductors { channels: channels?, last: AtomicUsize::new(0) })
     }
 
@@ -80,22 +79,12 @@ async fn one(channel: Channel, ask: Ask) -> Result<Told> {
 }
 
 #[async_trait]
-impl ToAgents for Conductors {
-    /// Never: what should be is written to the cell's database, and sent by conductors.
-    async fn desire(&self, host: &str, _desired: Desired) -> Result<()> {
-        Err(Error::unavailable(format!("Host '{host}' is not connected.")).because("only conductors send documents"))
-    }
-
-    async fn task(&self, host: &str, task: Task, deadline: Duration) -> Result<TaskReply> {
-        let ask = Ask::Task { host: host.to_owned(), task, deadline: millis(deadline) };
+impl ToCells for Conductors {
+    async fn task(&self, cell: &str, host: &str, task: Task, deadline: Duration) -> Result<TaskReply> {
+        let ask = Ask::Task { cell: cell.to_owned(), host: host.to_owned(), task, deadline: millis(deadline) };
         match self.ask(ask, deadline + MARGIN).await? {
             Told::Reply(reply) => Ok(reply),
             _ => Err(Error::internal("a conductor answered a task with nothing")),
         }
-    }
-
-    /// As far as is known here: conductors know.
-    fn connected(&self, _host: &str) -> bool {
-        !self.channels.is_empty()
     }
 }

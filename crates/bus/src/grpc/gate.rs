@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use umbel_core::{Error, Kind, Result};
 use uuid::Uuid;
 
 use super::codec::{Json, Pair, Raw};
-use super::peer::{Peer, Security};
+use super::peer::{Peer, Security, known};
 use super::remote::{Exports, Remote};
 use super::wire::{self, Ask, Down, Hello, PART, Told, Up, VERSION, WANTED_HEADER, Wanted};
 use super::{ANSWER, MAX_MESSAGE, PARALLEL, PING, QUEUE};
@@ -83,12 +83,7 @@ impl Gate {
             .await
             .map_err(|error| Error::new(Kind::Conflict, format!("The bus cannot listen on {address}: {error}.")))?;
         let address = listener.local_addr().map_err(Error::internal)?;
-        let mut server = Server::builder().http2_keepalive_interval(Some(PING)).http2_keepalive_timeout(Some(PING));
-        if let Some(tls) = security.server() {
-            server = server.tls_config(tls).map_err(|error| {
-                Error::bad_request("The certificates of the bus are not right.").because(super::chain(&error))
-            })?;
-        }
+        let server = Server::builder().http2_keepalive_interval(Some(PING)).http2_keepalive_timeout(Some(PING));
         let exports = Arc::default();
         let shared = Shared { cells, control, images, security, exports, stopped: watch::Sender::new(false) };
         Ok(Gate { address, listener, server, desk: Desk(Arc::new(shared)) })
@@ -97,12 +92,21 @@ impl Gate {
     /// Serves until told to stop; then streams end, and agents go to another conductor.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let shared = self.desk.0.clone();
+        let security = shared.security.clone();
         let stopping = async move {
             let _ = stop.wait_for(|stop| *stop).await;
             shared.stopped.send_replace(true);
         };
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let served = self.server.serve_with_incoming_shutdown(self.desk, incoming, stopping).await;
+        let served = match security {
+            Security::Plain => {
+                let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+                self.server.serve_with_incoming_shutdown(self.desk, incoming, stopping).await
+            }
+            Security::Mutual(credentials) => {
+                let incoming = known(self.listener, credentials);
+                self.server.serve_with_incoming_shutdown(self.desk, incoming, stopping).await
+            }
+        };
         if let Err(error) = served {
             tracing::error!(cause = super::chain(&error), "the bus is not served any more");
         }
@@ -196,6 +200,8 @@ impl Shared {
             remote: Arc::downgrade(&remote),
             link: Arc::new(hub.connect(&hello.host, remote)),
             hello,
+            peer,
+            security: self.security.clone(),
             stopped: self.stopped.subscribe(),
         };
         tokio::spawn(talk.listen(up));
@@ -215,11 +221,11 @@ impl Shared {
                 true => Told::Done,
                 false => Told::Fault(Error::unavailable("This conductor does not conduct that cell.").into()),
             },
-            Ask::Task { host, task, deadline } => {
-                let hub = self.cells.iter().map(|(_, hub)| hub).find(|hub| hub.connected(&host));
-                let reply = match hub {
-                    Some(hub) => hub.task(&host, task, Duration::from_millis(deadline)).await,
-                    None => Err(Error::unavailable(format!("Host '{host}' is not connected."))),
+            Ask::Task { cell, host, task, deadline } => {
+                let reply = match self.hub(&cell) {
+                    Ok(hub) => hub.task(&host, task, Duration::from_millis(deadline)).await,
+                    // Another conductor may have the cell.
+                    Err(_) => Err(Error::unavailable(format!("Host '{host}' is not connected."))),
                 };
                 reply.map_or_else(|error| Told::Fault(error.into()), Told::Reply)
             }
@@ -270,6 +276,8 @@ struct Talk {
     hello: Hello,
     remote: Weak<Remote>,
     link: Arc<Connection>,
+    peer: Peer,
+    security: Security,
     stopped: watch::Receiver<bool>,
 }
 
@@ -279,10 +287,15 @@ impl Talk {
         tracing::info!(cell = self.hello.cell, host = self.hello.host, "an agent is connected");
         let slots = Arc::new(Semaphore::new(PARALLEL));
         let mut work = JoinSet::new();
+        let mut shut_out = pin!(self.peer.shut_out(&self.security));
         loop {
             let message = tokio::select! {
                 message = up.message() => message,
                 _ = self.stopped.wait_for(|stopped| *stopped) => break,
+                () = &mut shut_out => {
+                    tracing::warn!(host = self.hello.host, "an agent's certificate was revoked");
+                    break;
+                }
             };
             let message = match message {
                 Ok(Some(message)) => message,

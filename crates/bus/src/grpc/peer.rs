@@ -1,13 +1,24 @@
 //! Who is at the other end.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::{Stream, stream};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 use umbel_core::{Error, Result};
 use webpki::EndEntityCert;
 
 use super::certificates::{CONTROL, agent_uri};
+use super::credentials::{Credentials, Fingerprint, fingerprint_of};
 use super::{ANSWER, MAX_MESSAGE, PING};
 
 /// How both ends know each other.
@@ -15,83 +26,127 @@ use super::{ANSWER, MAX_MESSAGE, PING};
 pub enum Security {
     /// Not at all: everybody is believed. For tests on the loopback.
     Plain,
-    /// PEM: the authority, one's own certificate, and its key.
-    Mutual { ca: String, certificate: String, key: String },
+    /// By certificates of one authority.
+    Mutual(Arc<Credentials>),
 }
 
 impl Security {
-    /// From a folder with `ca.pem`, `cert.pem` and `key.pem`.
+    /// From a folder, as [`Credentials::open`].
     pub fn read(folder: &Path) -> Result<Security> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(|error| {
-                Error::bad_request(format!(
-                    "{} cannot be read: {error}. `umbel cert` makes the certificates of the bus.",
-                    path.display()
-                ))
-            })
-        };
-        Ok(Security::Mutual { ca: read("ca.pem")?, certificate: read("cert.pem")?, key: read("key.pem")? })
+        Credentials::open(folder).map(Security::Mutual)
     }
 
-    pub(super) fn server(&self) -> Option<ServerTlsConfig> {
-        let Security::Mutual { ca, certificate, key } = self else { return None };
-        choose_provider();
-        let identity = Identity::from_pem(certificate, key);
-        Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(ca)).timeout(ANSWER / 3))
-    }
-
-    /// The way to a conductor, not dialled yet.
-    pub(super) fn endpoint(&self, address: &str) -> Result<Endpoint> {
+    /// The way to a conductor, dialled when it is needed and again when it broke.
+    pub(super) fn channel(&self, address: &str) -> Result<Channel> {
         let wrong = |error: tonic::transport::Error| {
-            Error::bad_request(format!("'{address}' is no address of a conductor, or the certificates are not right."))
-                .because(crate::grpc::chain(&error))
+            Error::bad_request(format!("'{address}' is no address of a conductor.")).because(super::chain(&error))
         };
-        let scheme = if matches!(self, Security::Plain) { "http" } else { "https" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        // Ours are the ends of TLS, so that each connection is made with the certificate that holds then.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(wrong)?
             .connect_timeout(ANSWER / 3)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);
-        let Security::Mutual { ca, certificate, key } = self else { return Ok(endpoint) };
-        choose_provider();
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(ca))
-            .identity(Identity::from_pem(certificate, key))
-            .domain_name(CONTROL)
-            .timeout(ANSWER / 3);
-        endpoint.tls_config(tls).map_err(wrong)
+        let Security::Mutual(credentials) = self else { return Ok(endpoint.connect_lazy()) };
+        let (credentials, address) = (credentials.clone(), address.to_owned());
+        Ok(endpoint.connect_with_connector_lazy(service_fn(move |_| dial(credentials.clone(), address.clone()))))
     }
 }
 
-/// Another part of the process may have chosen one already; any will do.
-fn choose_provider() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+async fn dial(credentials: Arc<Credentials>, address: String) -> io::Result<TokioIo<client::TlsStream<TcpStream>>> {
+    let loaded = credentials.now();
+    let stream = TcpStream::connect(&address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(CONTROL).map_err(io::Error::other)?;
+    let stream = TlsConnector::from(loaded.client.clone()).connect(name, stream).await?;
+    let revoked = first_of(stream.get_ref().1.peer_certificates()).is_none_or(|first| loaded.has_revoked(&first));
+    match revoked {
+        true => Err(io::Error::other("the conductor's certificate was revoked")),
+        false => Ok(TokioIo::new(stream)),
+    }
+}
+
+/// Connections whose other side is known, as they come. Many shake hands at a time, so that who is slow holds up nobody.
+pub(super) fn known(
+    listener: TcpListener,
+    credentials: Arc<Credentials>,
+) -> impl Stream<Item = io::Result<server::TlsStream<TcpStream>>> {
+    let (ready, mut waiting) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let slots = Arc::new(Semaphore::new(HANDSHAKES));
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let Ok((stream, address)) = accepted else {
+                // Such as no file descriptors left: it would fail again at once.
+                tokio::time::sleep(REST).await;
+                continue;
+            };
+            let (acceptor, ready) = (TlsAcceptor::from(credentials.now().server.clone()), ready.clone());
+            tokio::spawn(async move {
+                let _slot = slot;
+                let _ = stream.set_nodelay(true);
+                match tokio::time::timeout(ANSWER / 3, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
+                    Ok(Err(error)) => tracing::debug!(%address, %error, "somebody was not let into the bus"),
+                    Err(_) => tracing::debug!(%address, "somebody was too slow for the bus"),
+                }
+            });
+        }
+    });
+    stream::poll_fn(move |context| waiting.poll_recv(context))
+}
+
+/// Handshakes at a time: a thousand hosts come at once when a conductor starts.
+const HANDSHAKES: usize = 256;
+const REST: Duration = Duration::from_millis(100);
+
+fn first_of(certificates: Option<&[CertificateDer<'_>]>) -> Option<Fingerprint> {
+    certificates.and_then(|all| all.first()).map(fingerprint_of)
 }
 
 /// What a connection's certificate says, read where it is needed.
 #[derive(Clone)]
 pub(super) enum Peer {
     Believed,
-    Named(Vec<String>),
+    /// Nobody's names where the certificate was revoked.
+    Named(Vec<String>, Option<Fingerprint>),
 }
 
 impl Peer {
     /// Of a request. The authority's signature was checked when the connection was made.
     pub fn of<B>(security: &Security, request: &http::Request<B>) -> Peer {
-        if matches!(security, Security::Plain) {
+        let Security::Mutual(credentials) = security else {
             return Peer::Believed;
-        }
+        };
         let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
         let certificates = info.and_then(TlsConnectInfo::peer_certs);
+        let fingerprint = first_of(certificates.as_ref().map(|all| &all[..]));
+        if fingerprint.is_none_or(|fingerprint| credentials.now().has_revoked(&fingerprint)) {
+            return Peer::Named(Vec::new(), fingerprint);
+        }
         let first = certificates.as_ref().and_then(|all| all.first());
         let names = first.and_then(|der| {
             let read = EndEntityCert::try_from(der).ok()?;
             Some(read.valid_uri_names().chain(read.valid_dns_names()).map(str::to_owned).collect())
         });
-        Peer::Named(names.unwrap_or_default())
+        Peer::Named(names.unwrap_or_default(), fingerprint)
+    }
+
+    /// Returns once the peer's certificate is revoked; of others never.
+    pub async fn shut_out(&self, security: &Security) {
+        let (Security::Mutual(credentials), Peer::Named(_, Some(own))) = (security, self) else {
+            return std::future::pending().await;
+        };
+        // The sender lives as long as the credentials, which outlast this.
+        if credentials.watch().wait_for(|loaded| loaded.has_revoked(own)).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     pub fn may_speak_for(&self, cell: &str, host: &str) -> bool {
@@ -105,12 +160,12 @@ impl Peer {
     fn has(&self, name: &str) -> bool {
         match self {
             Peer::Believed => true,
-            Peer::Named(names) => names.iter().any(|known| known == name),
+            Peer::Named(names, _) => names.iter().any(|known| known == name),
         }
     }
 }
 
 /// A client's end of one connection, with room for our messages.
-pub(super) fn client(channel: tonic::transport::Channel) -> tonic::client::Grpc<tonic::transport::Channel> {
+pub(super) fn client(channel: Channel) -> tonic::client::Grpc<Channel> {
     tonic::client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }

@@ -79,7 +79,7 @@ impl Uplinks {
         let hello = Hello { version: VERSION, cell: uplink.cell.clone(), host: uplink.host.clone() };
         let mut links = Vec::new();
         for address in &uplink.conductors {
-            let channel = uplink.security.endpoint(address)?.connect_lazy();
+            let channel = uplink.security.channel(address)?;
             links.push(Link { address: address.clone(), channel, live: Mutex::new(None) });
         }
         Ok(Arc::new(Uplinks { hello, links, patience: uplink.patience }))

@@ -89,6 +89,8 @@ pub(super) enum Ask {
         server: Uuid,
     },
     Task {
+        /// By name, as the host is: names of hosts are the cell's own.
+        cell: String,
         host: String,
         task: Task,
         /// Milliseconds.

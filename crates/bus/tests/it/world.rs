@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use umbel_bus::{
-    Authority, Blob, ByteStream, Control, Desired, Facts, Gate, HostReport, Hub, Images, Observed, OnHost, Security,
-    Task, TaskReply, ToConductor, Uplink, Uplinks, Want, local,
+    Authority, Blob, ByteStream, Control, Credentials, Desired, Facts, Gate, HostReport, Hub, Images, Observed, OnHost,
+    Security, Task, TaskReply, ToConductor, Uplink, Uplinks, Want, local,
 };
 use umbel_core::{Error, Generation, Result, Timestamp};
 use uuid::Uuid;
@@ -212,7 +212,7 @@ impl Outpost {
 }
 
 /// Certificates of one authority.
-pub struct Papers(Authority);
+pub struct Papers(pub Authority);
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_224_000);
 
@@ -241,12 +241,12 @@ impl Papers {
     }
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     umbel_core::Clock::now(&umbel_core::SystemClock)
 }
 
 fn security(issued: umbel_bus::Issued) -> Security {
-    Security::Mutual { ca: issued.ca, certificate: issued.certificate, key: issued.key }
+    Security::Mutual(Credentials::from_pem(issued.ca, issued.certificate, issued.key).unwrap())
 }
 
 /// Waits for a condition.

@@ -21,7 +21,7 @@ pub(crate) mod volumes;
 
 use std::sync::Arc;
 
-use umbel_bus::ToAgents;
+use umbel_bus::ToCells;
 use umbel_core::{Clock, Rng};
 use umbel_db::Db;
 
@@ -47,7 +47,7 @@ pub struct ComputeParts {
     pub cells: Arc<Cells>,
     pub images: Arc<dyn ImageCatalog>,
     pub volumes: Arc<dyn VolumeCatalog>,
-    pub agents: Arc<dyn ToAgents>,
+    pub agents: Arc<dyn ToCells>,
     pub nudge: Arc<dyn Nudge>,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
@@ -60,7 +60,7 @@ pub struct Compute {
     pub(crate) cells: Arc<Cells>,
     pub(crate) images: Arc<dyn ImageCatalog>,
     pub(crate) volumes: Arc<dyn VolumeCatalog>,
-    pub(crate) agents: Arc<dyn ToAgents>,
+    pub(crate) agents: Arc<dyn ToCells>,
     pub(crate) nudge: Arc<dyn Nudge>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,

@@ -322,12 +322,15 @@ impl Compute {
 
     /// The last `lines` lines that the guest wrote, all that is kept for `None`.
     pub(crate) async fn console(&self, ctx: &Ctx, id: ServerId, lines: Option<usize>) -> Result<String> {
-        let server = self.server_of(ctx, id).await?;
-        let Some(host) = &server.state.host else {
-            return Err(Error::conflict(format!("Instance {id} is not ready")));
+        let early = || Error::conflict(format!("Instance {id} is not ready"));
+        let (cell, server) = match self.find(ctx, id).await? {
+            Found::InCell(cell, server) => (cell, server),
+            Found::Building(_) => return Err(early()),
+            Found::Unknown(_) => return Err(cell_down()),
         };
+        let host = server.state.host.as_ref().ok_or_else(early)?;
         let task = AgentTask::Console { server_id: id.uuid(), limit: CONSOLE_BYTES };
-        let reply = self.agents.task(&host.name, task, self.config.agent_deadline()).await;
+        let reply = self.agents.task(&cell.name, &host.name, task, self.config.agent_deadline()).await;
         let bytes = match reply {
             Ok(TaskReply::Console(blob)) => blob.0,
             Ok(_) => return Err(Error::internal("a host answered another question")),

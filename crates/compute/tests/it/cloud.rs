@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::Value;
 use umbel_auth::{Signer, SigningKey, Verifier};
-use umbel_bus::{Blob, Connection, Desired, Hub, Observed, OnHost, Power, Task, TaskReply};
+use umbel_bus::{Blob, Connection, Desired, Hub, Hubs, Observed, OnHost, Power, Task, TaskReply};
 use umbel_client::ImageView;
 use umbel_compute::model::{HostRef, Server, ServerId, observe, place};
 use umbel_compute::store::{build_requests, server_map, servers};
@@ -32,7 +32,7 @@ pub struct Cloud {
     pub api: Db<Api>,
     pub cells: Arc<Cells>,
     pub clock: Arc<ManualClock>,
-    pub hub: Arc<Hub>,
+    hubs: Vec<(String, Arc<Hub>)>,
     pub nudges: Arc<Nudges>,
     pub images: Arc<MemoryImages>,
     pub volumes: Arc<MemoryVolumes>,
@@ -111,7 +111,9 @@ impl Cloud {
         let clock = Arc::new(ManualClock::at(Timestamp::parse("2026-11-21T10:00:00Z").unwrap()));
         let rng = Arc::new(SeededRng::new(7));
         bootstrap(&api.db, clock.now()).await.unwrap();
-        let (hub, nudges) = (umbel_bus::local(), Arc::new(Nudges::default()));
+        let nudges = Arc::new(Nudges::default());
+        let hubs: Vec<(String, Arc<Hub>)> =
+            cells.with_hosts().iter().map(|cell| (cell.name.clone(), umbel_bus::local())).collect();
         let images = Arc::new(MemoryImages::default());
         images.add(image(IMAGE));
         let volumes = Arc::new(MemoryVolumes::default());
@@ -120,7 +122,7 @@ impl Cloud {
             cells: cells.clone(),
             images: images.clone(),
             volumes: volumes.clone(),
-            agents: hub.clone(),
+            agents: Arc::new(Hubs(hubs.clone())),
             nudge: nudges.clone(),
             clock: clock.clone(),
             rng: rng.clone(),
@@ -135,7 +137,7 @@ impl Cloud {
             api: api.db.clone(),
             cells,
             clock,
-            hub,
+            hubs,
             nudges,
             images,
             volumes,
@@ -188,7 +190,8 @@ impl Cloud {
             umbel_placement::upsert_pool(tx, pool_id, &pool).await
         })
         .unwrap();
-        self.agents.lock().push(self.hub.connect(name, Arc::new(Agent)));
+        let (_, hub) = self.hubs.iter().find(|(known, _)| *known == cell.name).unwrap();
+        self.agents.lock().push(hub.connect(name, Arc::new(Agent)));
     }
 
     /// A token of the project's user `<project>-user`, with this role and those it implies.

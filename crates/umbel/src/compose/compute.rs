@@ -7,10 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use umbel_agent::{Agent, AgentConfig as HostConfig, HostPools, ImageStore};
-use umbel_bus::{
-    ByteStream, Conductors, Control, Desired, Gate, Hub, Security, Task, TaskReply, ToAgents, ToConductor, Uplink,
-    Uplinks,
-};
+use umbel_bus::{ByteStream, Conductors, Control, Gate, Hub, Hubs, ToAgents, ToCells, ToConductor, Uplink, Uplinks};
 use umbel_compute::model::ServerId;
 use umbel_compute::store::cells::{self, CellRow};
 use umbel_compute::store::servers;
@@ -92,13 +89,13 @@ impl Plane {
     }
 
     fn api(self, parts: &Parts<'_>, seat: Option<&Seat>) -> Result<Compute> {
-        let (agents, nudge): (Arc<dyn ToAgents>, Arc<dyn Nudge>) = match is_near(parts.config, seat) {
+        let (agents, nudge): (Arc<dyn ToCells>, Arc<dyn Nudge>) = match is_near(parts.config, seat) {
             Some(seat) => {
-                let hubs = seat.hubs.iter().map(|(_, hub)| hub.clone()).collect();
+                let hubs = seat.hubs.iter().map(|(cell, hub)| (cell.name.clone(), hub.clone())).collect();
                 (Arc::new(Hubs(hubs)), Arc::new(Near { conductor: seat.conductor.clone() }))
             }
             None => {
-                let conductors = Arc::new(Conductors::new(&parts.config.bus.conductors, &security(parts)?)?);
+                let conductors = Arc::new(Conductors::new(&parts.config.bus.conductors, &parts.security()?)?);
                 (conductors.clone(), Arc::new(Far(conductors)))
             }
         };
@@ -137,7 +134,7 @@ impl Seat {
             let named = hubs.iter().map(|(cell, hub)| (cell.name.clone(), hub.clone())).collect();
             let control = Arc::new(Near { conductor: conductor.clone() });
             let images = Arc::new(Relay { cells: plane.cells.clone(), images: parts.images.clone() });
-            let gate = Gate::bind(address, security(parts)?, named, control, images).await?;
+            let gate = Gate::bind(address, parts.security()?, named, control, images).await?;
             tracing::info!(address = %gate.address, "agents and APIs of other processes find the conductor here");
             behind.push(Behind::new(move |stop| gate.run(stop)));
         }
@@ -159,16 +156,6 @@ fn conducting(config: &Config) -> ConductorConfig {
     settings.ratios.cpu = ratio(config.compute.cpu_ratio);
     settings.ratios.memory = ratio(config.compute.memory_ratio);
     settings
-}
-
-/// How the ends of the bus know each other.
-fn security(parts: &Parts<'_>) -> Result<Security> {
-    let bus = &parts.config.bus;
-    match (bus.insecure, &bus.certificates) {
-        (true, _) => Ok(Security::Plain),
-        (false, Some(folder)) => Security::read(folder),
-        (false, None) => Security::read(&parts.state.join("keys/bus")),
-    }
 }
 
 async fn open_cells(parts: &Parts<'_>, db: &Db<Api>) -> Result<Cells> {
@@ -223,7 +210,7 @@ async fn start_agents(
             continue;
         }
         let conductors = parts.config.bus.conductors.clone();
-        let (cell, security) = (cell.to_owned(), security(parts)?);
+        let (cell, security) = (cell.to_owned(), parts.security()?);
         let uplinks = Uplinks::new(&Uplink { conductors, security, cell, host, patience: PATIENCE })?;
         let images = Arc::new(Relayed(uplinks.clone()));
         let agent = Agent::new(settings, hypervisor, pools, images, clock);
@@ -250,31 +237,6 @@ async fn apart(agent: Arc<Agent>, uplinks: Arc<Uplinks>, stop: watch::Receiver<b
         over.send_replace(true);
     };
     tokio::join!(work, uplinks.clone().run(agent.clone(), ended));
-}
-
-/// The agents of all cells that this process conducts.
-struct Hubs(Vec<Arc<Hub>>);
-
-impl Hubs {
-    fn of(&self, host: &str) -> Result<&Arc<Hub>> {
-        let found = self.0.iter().find(|hub| hub.connected(host));
-        found.ok_or_else(|| Error::unavailable(format!("Host '{host}' is not connected.")))
-    }
-}
-
-#[async_trait]
-impl ToAgents for Hubs {
-    async fn desire(&self, host: &str, desired: Desired) -> Result<()> {
-        self.of(host)?.desire(host, desired).await
-    }
-
-    async fn task(&self, host: &str, task: Task, deadline: Duration) -> Result<TaskReply> {
-        self.of(host)?.task(host, task, deadline).await
-    }
-
-    fn connected(&self, host: &str) -> bool {
-        self.of(host).is_ok()
-    }
 }
 
 /// To the conductor of this process.
