@@ -33,6 +33,9 @@ pub struct CloudConfig {
     pub interface: String,
     #[serde(default = "yes")]
     pub verify: bool,
+    /// PEM of authorities that are believed beside the system's.
+    #[serde(default)]
+    pub cacert: Option<PathBuf>,
 }
 
 fn public() -> String {

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -5,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use umbel_core::{Error, Kind, OnBehalf, Result};
+
+use crate::CloudConfig;
 
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
@@ -68,15 +71,36 @@ pub struct HttpTransport {
 }
 
 impl HttpTransport {
-    /// `insecure` takes any certificate, as `verify: false` in a clouds.yaml asks.
+    /// `insecure` takes any certificate.
     pub fn new(insecure: bool) -> Result<Self> {
+        Self::build(insecure, None)
+    }
+
+    /// As a cloud's `verify` and `cacert` in clouds.yaml ask.
+    pub fn of(config: &CloudConfig) -> Result<Self> {
+        Self::build(!config.verify, config.cacert.as_deref())
+    }
+
+    /// Believes the authorities in this file of PEM beside the system's.
+    pub fn trusting(authorities: &Path) -> Result<Self> {
+        Self::build(false, Some(authorities))
+    }
+
+    fn build(insecure: bool, authorities: Option<&Path>) -> Result<Self> {
         // Another part of the process may have chosen a provider already; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
-            .tls_danger_accept_invalid_certs(insecure)
-            .build()
-            .map_err(|error| Error::internal(error).because("making an HTTP client"))?;
+            .tls_danger_accept_invalid_certs(insecure);
+        if let Some(path) = authorities {
+            let unread = |error: &dyn std::fmt::Display| {
+                Error::bad_request(format!("{} cannot be read as certificates: {error}.", path.display()))
+            };
+            let pem = std::fs::read(path).map_err(|error| unread(&error))?;
+            let all = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unread(&error))?;
+            builder = builder.tls_certs_merge(all);
+        }
+        let client = builder.build().map_err(|error| Error::internal(error).because("making an HTTP client"))?;
         Ok(HttpTransport { client })
     }
 }

@@ -28,7 +28,7 @@ pub use inprocess::oneshot;
 pub use links::{Page, next_link};
 pub use reply::Reply;
 pub use req::Req;
-pub use serve::{Limits, Server, serve, serve_with};
+pub use serve::{Limits, Server, Tls, serve, serve_tls, serve_with};
 pub use service::{App, Routes, Service};
 pub use version::Versions;
 

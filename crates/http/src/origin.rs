@@ -1,5 +1,7 @@
 use http::request::Parts;
 
+use crate::serve::Secure;
+
 /// The URL by which the client reached what stands at `below`, for the links in answers: scheme, host and port that a
 /// proxy in front tells (`X-Forwarded-Proto`, `-Host`, `-Prefix`; of several the first, which is the client's side), or
 /// the `Host` asked for.
@@ -16,6 +18,7 @@ pub(crate) fn of(parts: &Parts, below: &str) -> String {
     let host = host.or_else(|| parts.uri.authority().map(|authority| authority.as_str()).filter(|host| is_host(host)));
     let scheme = match text("x-forwarded-proto") {
         Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+        None if parts.extensions.get::<Secure>().is_some() => "https",
         _ => "http",
     };
     let prefix = text("x-forwarded-prefix").filter(|prefix| is_path(prefix)).unwrap_or_default();

@@ -2,6 +2,7 @@
 //! opens connections and sends a header byte by byte, or nothing, would hold them for as long as it likes.
 
 mod paced;
+mod tls;
 
 use std::convert::Infallible;
 use std::io;
@@ -14,6 +15,7 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -23,6 +25,8 @@ use umbel_core::{Error, Kind, Result};
 
 use crate::metrics::Connection;
 use paced::Paced;
+pub(crate) use tls::Secure;
+pub use tls::Tls;
 
 /// What a client may take from a server.
 #[derive(Clone, Debug)]
@@ -63,8 +67,17 @@ pub async fn serve(address: SocketAddr, router: axum::Router) -> Result<Server> 
     serve_with(address, router, Limits::default()).await
 }
 
+/// As [`serve`], over TLS where there is a certificate.
+pub async fn serve_tls(address: SocketAddr, router: axum::Router, tls: Option<Arc<Tls>>) -> Result<Server> {
+    open(address, router, Limits::default(), tls).await
+}
+
 /// As [`serve`], with limits of one's own.
 pub async fn serve_with(address: SocketAddr, router: axum::Router, limits: Limits) -> Result<Server> {
+    open(address, router, limits, None).await
+}
+
+async fn open(address: SocketAddr, router: axum::Router, limits: Limits, tls: Option<Arc<Tls>>) -> Result<Server> {
     let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             Error::new(Kind::Conflict, format!("Another program listens on {address}.")).because(error)
@@ -74,7 +87,7 @@ pub async fn serve_with(address: SocketAddr, router: axum::Router, limits: Limit
     let address = listener.local_addr().map_err(Error::internal)?;
     let (stop, stopped) = watch::channel(false);
     let handlers = TaskTracker::new();
-    let port = Port { router, handlers: handlers.clone(), limits: Arc::new(limits), stopped: Stopped(stopped) };
+    let port = Port { router, handlers: handlers.clone(), limits: Arc::new(limits), tls, stopped: Stopped(stopped) };
     Ok(Server { address, stop, task: tokio::spawn(port.listen(listener)), handlers })
 }
 
@@ -100,6 +113,7 @@ struct Port {
     router: axum::Router,
     handlers: TaskTracker,
     limits: Arc<Limits>,
+    tls: Option<Arc<Tls>>,
     stopped: Stopped,
 }
 
@@ -134,7 +148,7 @@ impl Port {
                     let port = self.clone();
                     open.spawn(async move {
                         let _held = (place, Connection::opened());
-                        port.converse(stream).await;
+                        port.take(stream).await;
                     });
                 }
                 Err(error) => rest_after(&error).await,
@@ -144,15 +158,35 @@ impl Port {
         while open.join_next().await.is_some() {}
     }
 
-    /// One connection, to its end.
-    async fn converse(self, stream: TcpStream) {
+    async fn take(self, stream: TcpStream) {
         if let Err(error) = prepare(&stream, self.limits.stall) {
             tracing::debug!(%error, "a connection's options could not be set");
         }
+        let Some(tls) = &self.tls else {
+            return self.converse(stream).await;
+        };
+        let mut stopped = self.stopped.clone();
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(self.limits.header, tls.acceptor().accept(stream)) => shaken,
+            () = stopped.wait() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.converse(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a client did not come to terms"),
+            Err(_) => tracing::debug!("a client was too slow to come to terms"),
+        }
+    }
+
+    /// One connection, to its end.
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let secure = self.tls.as_ref().map(|_| Secure);
         let (router, handlers, stall) = (self.router, self.handlers, self.limits.stall);
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(|body| Body::new(Paced::new(body, stall)));
             request.extensions_mut().insert(handlers.clone());
+            if let Some(secure) = secure {
+                request.extensions_mut().insert(secure);
+            }
             answer(router.clone(), request)
         });
         let connection = http1::Builder::new()

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use umbel_client::{Auth, CloudConfig, Transport};
 use umbel_core::{Clock, Result, Rng, SystemClock, SystemRng};
-use umbel_http::{App, Server, serve};
+use umbel_http::{App, Server, Tls, serve, serve_tls};
 
 use crate::cli::Role;
 use crate::compose::{self, Behind, Built, Parts};
@@ -47,7 +48,7 @@ impl Running {
         config.dir = state.path().to_owned();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rng: Arc<dyn Rng> = Arc::new(SystemRng::new());
-        let inside = Arc::new(Ways::default());
+        let inside = Arc::new(Ways::new(config.services.ca_cert.clone()));
         let ways: Arc<dyn Transport> = inside.clone();
         let login = Arc::new(ServiceLogin::new(
             service_user(&config, &state, &roles, &*rng)?,
@@ -64,9 +65,11 @@ impl Running {
             images: Arc::new(ImageService::new(login.clone())),
             volumes: Arc::new(VolumeService::new(login.clone())),
             login,
+            bus: OnceLock::new(),
         };
+        let tls = tls(&config)?;
         let built = compose::build(&parts, &roles).await?;
-        let (url, servers) = listen(&config, &built, &inside).await?;
+        let (url, servers) = listen(&config, &built, &inside, tls.as_ref()).await?;
         let mut running = Running {
             admin: account(&config, "admin", String::new(), "admin", format!("{url}/identity")),
             url,
@@ -87,6 +90,9 @@ impl Running {
         if let Some(identity) = &built.identity {
             running.bootstrap(&config, &roles, identity, &*rng).await?;
         }
+        if let Some(tls) = tls {
+            running.behind.spawn(renewed(tls, running.stop.subscribe()));
+        }
         for Behind(work) in built.behind {
             running.behind.spawn(work(running.stop.subscribe()));
         }
@@ -102,7 +108,12 @@ impl Running {
     ) -> Result<()> {
         let (admin, service) = (self.state.admin_password(rng)?, self.state.service_password(rng)?);
         compose::bootstrap_identity(identity, config, roles, &self.url, &admin, &service).await?;
-        self.state.write_clouds_yaml(&format!("{}/identity", self.url), &admin, &config.region)?;
+        self.state.write_clouds_yaml(
+            &format!("{}/identity", self.url),
+            &admin,
+            &config.region,
+            config.services.ca_cert.as_deref(),
+        )?;
         self.admin.auth.password = Some(admin);
         Ok(())
     }
@@ -144,23 +155,69 @@ impl Running {
 }
 
 /// Opens the ports of the services that are here; the shared one's URL.
-async fn listen(config: &Config, built: &Built, inside: &Ways) -> Result<(String, Vec<Server>)> {
+async fn listen(
+    config: &Config,
+    built: &Built,
+    inside: &Ways,
+    tls: Option<&Arc<Tls>>,
+) -> Result<(String, Vec<Server>)> {
     let Some(app) = &built.app else {
         return Ok((String::new(), Vec::new()));
     };
     let shared = app.router((built.services)());
     inside.set(shared.clone());
-    let server = serve(SocketAddr::new(config.listen.address, config.listen.port), shared).await?;
-    let url = config.listen.public_url.clone().unwrap_or_else(|| format!("http://{}", server.address));
+    let at = |port| SocketAddr::new(config.listen.address, port);
+    let server = serve_tls(at(config.listen.port), shared, tls.cloned()).await?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = config.listen.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", server.address));
     let mut servers = vec![server];
     for service in (built.services)() {
         let name = service.prefix.trim_start_matches('/');
         if let Some(port) = config.listen.ports.get(name) {
-            let address = SocketAddr::new(config.listen.address, *port);
-            servers.push(serve(address, app.alone(service)).await?);
+            servers.push(serve_tls(at(*port), app.alone(service), tls.cloned()).await?);
         }
     }
     Ok((url, servers))
+}
+
+/// The certificate of our ports, if there is one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>> {
+    match (&config.listen.tls_cert, &config.listen.tls_key) {
+        (Some(certificate), Some(key)) => Tls::read(certificate, key).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Between two looks whether the certificate was renewed.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Follows the certificate's files: now and then, and when a SIGHUP says that they have changed.
+async fn renewed(tls: Arc<Tls>, mut stop: watch::Receiver<bool>) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => Some(hangup),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP is not heard");
+            None
+        }
+    };
+    loop {
+        let told = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = told => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        match tls.reload() {
+            Ok(true) => tracing::info!("the certificate of the services' ports was read again"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(cause = error.cause(), "the certificate stays as it was: {error}"),
+        }
+    }
 }
 
 /// How the services of this process log in, if any does.
@@ -195,5 +252,6 @@ fn account(config: &Config, user: &str, password: String, project: &str, auth_ur
         region_name: Some(config.region.clone()),
         interface: "public".to_owned(),
         verify: true,
+        cacert: config.services.ca_cert.clone(),
     }
 }

@@ -2,6 +2,7 @@
 //! without a socket, elsewhere by HTTP.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -87,9 +88,15 @@ pub struct Ways {
     here: InProcess,
     /// Made when it is needed first: a process that is a whole cloud never does.
     outside: OnceLock<HttpTransport>,
+    /// PEM of whom to believe outside, beside the system's authorities.
+    authorities: Option<PathBuf>,
 }
 
 impl Ways {
+    pub fn new(authorities: Option<PathBuf>) -> Ways {
+        Ways { authorities, ..Ways::default() }
+    }
+
     pub fn set(&self, router: umbel_http::Router) {
         self.here.set(router);
     }
@@ -98,7 +105,10 @@ impl Ways {
         if let Some(made) = self.outside.get() {
             return Ok(made);
         }
-        let made = HttpTransport::new(false)?;
+        let made = match &self.authorities {
+            Some(authorities) => HttpTransport::trusting(authorities)?,
+            None => HttpTransport::new(false)?,
+        };
         Ok(self.outside.get_or_init(|| made))
     }
 }

@@ -79,11 +79,25 @@ impl StateDir {
     }
 
     /// `clouds.yaml` for the administrator, under the name `umbel`.
-    pub fn write_clouds_yaml(&self, auth_url: &str, password: &str, region: &str) -> Result<PathBuf> {
+    pub fn write_clouds_yaml(
+        &self,
+        auth_url: &str,
+        password: &str,
+        region: &str,
+        authorities: Option<&Path>,
+    ) -> Result<PathBuf> {
+        let believed = match authorities {
+            Some(path) => {
+                // Clients run in other directories.
+                let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                format!("    cacert: {}\n", path.display())
+            }
+            None => String::new(),
+        };
         let text = format!(
             "# Written by umbel at each start.\nclouds:\n  umbel:\n    auth:\n      auth_url: {auth_url}\n      \
              username: admin\n      password: {password}\n      project_name: admin\n      user_domain_name: Default\n      \
-             project_domain_name: Default\n    region_name: {region}\n    interface: public\n    identity_api_version: 3\n"
+             project_domain_name: Default\n    region_name: {region}\n    interface: public\n    identity_api_version: 3\n{believed}"
         );
         let path = self.join("clouds.yaml");
         write_private(&path, &text)?;

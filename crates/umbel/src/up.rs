@@ -57,7 +57,8 @@ pub async fn serve(config: Config, roles: &[Role]) -> Result<()> {
 }
 
 async fn tell(running: &Running, guest: &std::path::Path, once: bool) -> Result<()> {
-    let cloud = Cloud::connect(&running.admin(), std::sync::Arc::new(HttpTransport::new(false)?)).await?;
+    let admin = running.admin();
+    let cloud = Cloud::connect(&admin, std::sync::Arc::new(HttpTransport::of(&admin)?)).await?;
     let told = demo::run(cloud, guest).await?;
     match once {
         true => told.end().await,

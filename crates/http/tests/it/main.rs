@@ -9,4 +9,5 @@ mod routing;
 mod rules;
 mod sockets;
 mod support;
+mod tls;
 mod versions;

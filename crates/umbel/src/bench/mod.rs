@@ -85,7 +85,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 pub async fn run(args: BenchArgs) -> Result<()> {
     let config = find_cloud(&args.cloud)?;
-    let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(!config.verify)?);
+    let transport: Arc<dyn Transport> = Arc::new(HttpTransport::of(&config)?);
     let figures = match args.what {
         What::Boot { runs } => boot::one_by_one(&Bench::open(&config, &transport).await?, runs).await?,
         What::Batch { count, runs } => boot::batch(&Bench::open(&config, &transport).await?, count, runs).await?,
