@@ -48,6 +48,7 @@ pub struct Service {
     pub versions: Option<Versions>,
     /// Largest JSON body in bytes.
     pub max_json: usize,
+    bare: bool,
     /// A second header that carries the request's id, as clients of old services look for it there:
     /// `x-compute-request-id` of compute and volume, whose faults have the same form; none of the others.
     pub legacy_request_id: Option<&'static str>,
@@ -69,6 +70,7 @@ impl Service {
             fault,
             versions: None,
             max_json: 112 * 1024,
+            bare: false,
             legacy_request_id,
             project_below: None,
             on_behalf: false,
@@ -103,6 +105,14 @@ impl Service {
     #[must_use]
     pub fn routes<S>(mut self, routes: Routes<S>) -> Self {
         self.mounted.extend(routes.mounted);
+        self
+    }
+
+    /// A slash at the end of a path is not the same path without it, but one with an empty id, which is 404: as
+    /// upstream's volume service has it, and unlike its others.
+    #[must_use]
+    pub fn without_slashes(mut self) -> Self {
+        self.bare = true;
         self
     }
 
@@ -187,12 +197,12 @@ impl App {
                     async move { mount.answer(&routes, project, params, request).await }
                 })
             };
-            for path in spellings(prefix, path) {
+            for path in spellings(prefix, path, service.bare) {
                 router = router.route(&path, handler(InPath::Nothing));
             }
             let below = service.project_below.and_then(|version| Some((version, path.strip_prefix(version)?)));
             if let Some((version, rest)) = below.filter(|(_, rest)| rest.len() > 1) {
-                for path in spellings(prefix, &format!("{version}/{{project_in_path}}{rest}")) {
+                for path in spellings(prefix, &format!("{version}/{{project_in_path}}{rest}"), service.bare) {
                     router = router.route(&path, handler(InPath::Project));
                 }
             }
@@ -240,12 +250,12 @@ fn shape(path: &str) -> String {
     }
 }
 
-/// A path is reached with and without a slash at its end.
-fn spellings(prefix: &str, path: &str) -> Vec<String> {
+/// A path is reached with and without a slash at its end; where services mind it, if its route has one.
+fn spellings(prefix: &str, path: &str, bare_only: bool) -> Vec<String> {
     let bare = format!("{prefix}{}", path.trim_end_matches('/'));
     match bare.as_str() {
         "" => vec!["/".to_owned()],
-        _ if path.contains("{*") => vec![bare],
+        _ if path.contains("{*") || (bare_only && !path.ends_with('/')) => vec![bare],
         _ => vec![format!("{bare}/"), bare],
     }
 }

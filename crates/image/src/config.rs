@@ -33,6 +33,15 @@ pub struct Config {
     pub max_page: usize,
     /// Whether `direct_url` is shown to whoever sees the image. Locations are for services; this is for old ones.
     pub show_direct_url: bool,
+    /// Whether images show where their data are, and owners may say that they are somewhere on the web (`web_store`).
+    /// Upstream's name, and off as there: who changes the places of a shared image changes what others boot.
+    pub show_multiple_locations: bool,
+    /// Name of a store that is the web: data of its images stay at their URLs, which `web_download` must let pass, and are
+    /// read from there whenever they are needed. Upstream's `http` store. None: no image may have such data.
+    pub web_store: Option<String>,
+    /// Whether data on the web are read once to hash them, and compared with the hash that came with their URL. Upstream's
+    /// name.
+    pub do_secure_hash: bool,
     /// Seconds after which an upload that was not heard of is taken for dead and undone.
     pub upload_lease_seconds: u64,
     /// Seconds for which a sender may stay silent in the middle of an upload.
@@ -99,6 +108,9 @@ impl Default for Config {
             default_page: 25,
             max_page: 1000,
             show_direct_url: false,
+            show_multiple_locations: false,
+            web_store: None,
+            do_secure_hash: true,
             upload_lease_seconds: 30,
             upload_idle_seconds: 120,
             import_methods: IMPORT_METHOD_NAMES.map(str::to_owned).into(),

@@ -9,7 +9,7 @@
 //! whatever their format, and what is at a location says [`umbel_api::image::LocationMetadata::format`]. What waits for
 //! its import is the disk `staging-<id>` in the default store's pool: no file system of some host holds it, so that any
 //! process can go on. An image in another format than raw has a raw twin beside it, the disk `<id>.raw`, which clones
-//! are made of: see [`TwinPolicy`].
+//! are made of: see [`TwinPolicy`]. An image may instead stay on the web ([`Config::web_store`]).
 //!
 //! What takes longer than a request is a workflow in the same database ([`Images::runner`]): imports, the flattening of
 //! clones, the removal of data from one store.
@@ -94,6 +94,12 @@ impl Images {
         }
         if stores.iter().filter(|store| store.default).count() > 1 {
             return Err(Error::bad_request("Only one image store can be the default."));
+        }
+        let web = config.web_store.as_ref();
+        if web
+            .is_some_and(|web| web.is_empty() || web.len() > 64 || web.contains(',') || distinct.contains(web.as_str()))
+        {
+            return Err(Error::bad_request("The web as a store needs a name of its own, of at most 64 bytes."));
         }
         config.web_download.check()?;
         let work = Work {

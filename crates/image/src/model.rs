@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use umbel_api::image::{ContainerFormat, DiskFormat, Image, ImageStatus, TaskStatus, TaskType, Visibility};
 use umbel_core::{Generation, Id, Timestamp};
 
@@ -72,6 +72,14 @@ pub struct Place {
     pub url: String,
     /// Format of the bytes at this place.
     pub format: Option<DiskFormat>,
+}
+
+/// Data that stay on the web: they are no disk of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebPlace {
+    pub url: String,
+    /// As its owner has it.
+    pub metadata: Map<String, Value>,
 }
 
 /// The right to write an image's data, held by one upload at a time and lost when it is not renewed.
@@ -154,6 +162,8 @@ pub struct Record {
     pub meta: Meta,
     pub data: Data,
     pub places: Vec<Place>,
+    /// Of an image whose data are in no store, in its owner's order.
+    pub web: Vec<WebPlace>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub claim: Option<Claim>,

@@ -24,10 +24,25 @@ enum Operation {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub enum Change {
+    Attribute(Attribute),
+    Locations(LocationsChange),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
     operation: Operation,
     name: String,
     value: Value,
+}
+
+/// A change to the list of an image's locations, the one attribute whose parts can be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocationsChange {
+    /// Before the one at this place, or behind all.
+    Add(Option<usize>, Value),
+    Replace(Value),
+    Remove(usize),
 }
 
 /// What the one who patches may do.
@@ -69,15 +84,40 @@ fn change(draft: Draft, mut members: Map<String, Value>) -> Result<Change> {
         Draft::V20 => old_head(&members)?,
         Draft::V21 => new_head(&members)?,
     };
-    let name = attribute(&path)?;
-    fields::check_writable(&name)?;
+    let part = path.strip_prefix("/locations").filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let name = match part {
+        Some(_) => "locations".to_owned(),
+        None => attribute(&path)?,
+    };
+    if part.is_none() {
+        fields::check_writable(&name)?;
+    }
     let value = match operation {
         Operation::Remove => Value::Null,
         _ => members
             .remove("value")
             .ok_or_else(|| Error::bad_request("The operation requires a member named \"value\"."))?,
     };
-    Ok(Change { operation, name, value })
+    match part {
+        Some(part) => locations_change(operation, part, value).map(Change::Locations),
+        None => Ok(Change::Attribute(Attribute { operation, name, value })),
+    }
+}
+
+fn locations_change(operation: Operation, part: &str, value: Value) -> Result<LocationsChange> {
+    let at = part.strip_prefix('/').map(|at| match at {
+        "-" => Ok(None),
+        at => at
+            .parse()
+            .map(Some)
+            .map_err(|_| Error::bad_request(format!("Invalid JSON pointer for this resource: '/locations/{at}'."))),
+    });
+    match (operation, at.transpose()?) {
+        (Operation::Add | Operation::AddNew, Some(at)) => Ok(LocationsChange::Add(at, value)),
+        (Operation::Replace, None) => Ok(LocationsChange::Replace(value)),
+        (Operation::Remove, Some(Some(at))) => Ok(LocationsChange::Remove(at)),
+        _ => Err(Error::bad_request("Locations are added and removed one by one, and replaced all at once.")),
+    }
 }
 
 fn new_head(members: &Map<String, Value>) -> Result<(Operation, String)> {
@@ -139,7 +179,9 @@ pub fn apply(meta: &mut Meta, changes: Vec<Change>, rights: Rights) -> Result<()
 }
 
 fn apply_one(meta: &mut Meta, change: Change, rights: Rights) -> Result<()> {
-    let Change { operation, name, value } = change;
+    let Change::Attribute(Attribute { operation, name, value }) = change else {
+        return Err(Error::forbidden("It's not allowed to change locations if locations are invisible."));
+    };
     let base = fields::is_base(&name);
     let there = base || meta.properties.contains_key(&name);
     match operation {

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use umbel_core::Id;
 
 use super::{ContainerFormat, DiskFormat, ImageStatus, Visibility};
@@ -57,9 +58,20 @@ pub struct Image {
     pub stores: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct_url: Option<String>,
+    /// Where the data are, if the service shows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locations: Option<Vec<ShownLocation>>,
     /// Custom properties, which stand beside the attributes above.
     #[serde(flatten, deserialize_with = "texts_only")]
     pub properties: BTreeMap<String, Option<String>>,
+}
+
+/// A place as its image shows it; the metadata say in which store it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownLocation {
+    pub url: String,
+    #[serde(default)]
+    pub metadata: Map<String, Value>,
 }
 
 /// A page of images. `next` is there if another page follows.

@@ -42,6 +42,9 @@ pub struct StoreInfo {
     /// The text `true`, on one store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Cow<'static, str>>,
+    /// The text `true`, on stores that nothing can be written to.
+    #[serde(rename = "read-only", default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<Cow<'static, str>>,
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

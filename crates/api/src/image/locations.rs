@@ -3,9 +3,10 @@ use serde::{Deserialize, Serialize};
 use super::DiskFormat;
 use crate::{Method, Route, Rule};
 
-/// Added in 2.17 in place of `PATCH`ing `locations`; for services only, since a location is a way past the API.
+/// Added in 2.17 in place of `PATCH`ing `locations`. A place in a store is for services only, since it is a way past the
+/// API; a URL on the web is not.
 pub static CREATE_LOCATION: Route =
-    Route::new(Method::Post, "/v2/images/{image_id}/locations", "add_image_location", Rule::Service);
+    Route::new(Method::Post, "/v2/images/{image_id}/locations", "add_image_location", Rule::Member);
 pub static LIST_LOCATIONS: Route =
     Route::new(Method::Get, "/v2/images/{image_id}/locations", "fetch_image_location", Rule::Service);
 

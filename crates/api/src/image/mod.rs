@@ -22,7 +22,7 @@ mod versions;
 pub use actions::{DEACTIVATE, REACTIVATE};
 pub use cache::{CACHE_IMAGE, CLEAR_CACHE, CLEAR_TARGET, Cache, CachedImage, SHOW_CACHE, UNCACHE_IMAGE};
 pub use data::{DOWNLOAD, UPLOAD};
-pub use images::{CREATE, DELETE, DELETE_NONE, Image, ImageList, LIST, SHOW, UPDATE};
+pub use images::{CREATE, DELETE, DELETE_NONE, Image, ImageList, LIST, SHOW, ShownLocation, UPDATE};
 pub use imports::{IMPORT, IMPORT_METHOD_NAMES, ImportMethod, ImportRequest, STAGE};
 pub use info::{
     DELETE_FROM_STORE, ImportInfo, ImportMethods, SHOW_IMPORT, SHOW_STORES, SHOW_STORES_DETAIL, SHOW_USAGE, StoreInfo,

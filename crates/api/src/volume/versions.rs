@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{Link, Method, Route, Rule};
 
 pub static LIST: Route = Route::new(Method::Get, "/", "volume:versions", Rule::Public);
-pub static V3: Route = Route::new(Method::Get, "/v3", "volume:versions", Rule::Public);
+pub static V3: Route = Route::new(Method::Get, "/v3/", "volume:versions", Rule::Public);
 
 #[derive(Serialize)]
 pub struct Versions {

@@ -161,9 +161,6 @@ pub struct Volume {
     pub encryption_key_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumes_quota: Option<bool>,
-    /// Percent of what goes on; ours, and only while something does.
-    #[serde(rename = "umbel:progress", skip_serializing_if = "Option::is_none")]
-    pub progress: Option<u64>,
 }
 
 /// A server that has the volume.

@@ -45,6 +45,18 @@ impl Compute {
             server.state = state;
             servers::update(tx, &mut server).await?;
             actions::start(tx, &record).await?;
+            let event = actions::EventRow {
+                server_id: id,
+                request_id: request_id.clone(),
+                // As upstream names it: clients wait for it.
+                name: "compute_extend_volume".to_owned(),
+                started_at: now,
+                finished_at: Some(now),
+                ok: Some(true),
+                host: server.state.host.as_ref().map_or_else(String::new, |host| host.name.clone()),
+                details: None,
+            };
+            actions::event(tx, &event, now).await?;
             // The size is noted; what the host makes of it are steps of an action that is over.
             actions::finish(tx, id, &request_id, false, now).await
         })?;

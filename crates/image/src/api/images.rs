@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use umbel_api::image::{Image, ImageList};
+use umbel_api::image::{Image, ImageList, ShownLocation};
 use umbel_core::{Error, Kind, Result};
 use umbel_http::{Reply, Req, next_link};
 
@@ -97,7 +97,8 @@ impl Images {
     /// The image as clients see it.
     fn view(&self, record: &Record) -> Image {
         let (meta, data) = (&record.meta, &record.data);
-        let stores: Vec<&str> = record.places.iter().map(|place| place.store.as_str()).collect();
+        let web = self.config.web_store.as_deref().filter(|_| !record.web.is_empty());
+        let stores: Vec<&str> = record.places.iter().map(|place| place.store.as_str()).chain(web).collect();
         let direct_url = self.preferred(&record.places, &[]).filter(|_| self.config.show_direct_url);
         Image {
             id: record.id,
@@ -124,8 +125,22 @@ impl Images {
             schema: "/v2/schemas/image".into(),
             stores: (!stores.is_empty()).then(|| stores.join(",")),
             direct_url: direct_url.map(|place| place.url.clone()),
+            locations: self.config.show_multiple_locations.then(|| self.shown_locations(record)),
             properties: meta.properties.clone(),
         }
+    }
+
+    /// Places in stores, and those on the web.
+    fn shown_locations(&self, record: &Record) -> Vec<ShownLocation> {
+        let shown = |url: &str, mut metadata: Map<String, Value>, store: Option<&str>| {
+            metadata.extend(store.map(|store| ("store".to_owned(), store.into())));
+            ShownLocation { url: url.to_owned(), metadata }
+        };
+        let places = record.places.iter().map(|place| shown(&place.url, Map::new(), Some(&place.store)));
+        let web = record.web.iter();
+        places
+            .chain(web.map(|place| shown(&place.url, place.metadata.clone(), self.config.web_store.as_deref())))
+            .collect()
     }
 
     pub(super) fn store_names(&self) -> Vec<&str> {

@@ -18,12 +18,18 @@ pub async fn import(state: Arc<Images>, _: Req) -> Result<Reply> {
 }
 
 pub async fn stores(state: Arc<Images>, _: Req) -> Result<Reply> {
-    let stores = state.stores.iter().map(|store| state.brief(store)).collect();
+    let stores = state.stores.iter().map(|store| state.brief(store)).chain(state.web_store()).collect();
     Ok(Reply::json(200, &Stores { stores }))
 }
 
 pub async fn stores_detail(state: Arc<Images>, _: Req) -> Result<Reply> {
-    let stores = state.stores.iter().map(|store| state.detail(store)).collect();
+    let web = state.web_store().map(|web| StoreInfo {
+        kind: Some("http".to_owned()),
+        weight: Some(state.weight(&web.id)),
+        properties: Some(BTreeMap::new()),
+        ..web
+    });
+    let stores = state.stores.iter().map(|store| state.detail(store)).chain(web).collect();
     Ok(Reply::json(200, &Stores { stores }))
 }
 
@@ -45,6 +51,16 @@ impl Images {
             default: default.then(|| "true".into()),
             ..StoreInfo::default()
         }
+    }
+
+    /// The web, where it is a store.
+    fn web_store(&self) -> Option<StoreInfo> {
+        self.config.web_store.as_ref().map(|name| StoreInfo {
+            id: name.clone(),
+            description: self.config.store_descriptions.get(name).cloned(),
+            read_only: Some("true".into()),
+            ..StoreInfo::default()
+        })
     }
 
     /// Type and properties as upstream's RBD store tells them; other kinds likewise. A pool of local files is what

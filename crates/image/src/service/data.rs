@@ -114,7 +114,7 @@ impl Images {
         };
         let claim = self.new_claim(id, &store.name, disk);
         tx!(self.db, "claim upload", |tx| {
-            let record = caller.lock_own(tx, id).await?;
+            let record = caller.lock_unfilled(tx, id).await?;
             check_ready(&record, aim)?;
             let most = self.room(tx, record.meta.owner.as_deref(), aim).await?;
             if how.size.is_some_and(|size| size > most) {
@@ -344,7 +344,7 @@ pub(super) fn staged(claim: &Claim, content: &Content) -> Stage {
         size: content.size,
         virtual_size: content.facts.as_ref().map(|facts| facts.virtual_size),
         checksum: content.digests.md5.clone(),
-        hash: content.digests.sha512.clone(),
+        hash: content.digests.hash.clone(),
         refusal: content.refusal.clone(),
     }
 }

@@ -33,10 +33,19 @@ impl Images {
             let message = "The requested image has been deactivated. Image data download is forbidden.";
             return Err(Error::forbidden(message));
         }
-        let (Some(place), Some(size)) = (self.preferred(&record.places, prefer), record.data.size) else {
+        let Some(size) = record.data.size else {
             return Ok(None);
         };
         let range = Range::parse(range, size)?;
+        let Some(place) = self.preferred(&record.places, prefer) else {
+            return match record.web.is_empty() {
+                true => Ok(None),
+                false => {
+                    let stream = self.read_from_web(&record, range, size).await?;
+                    Ok(Some(Download { size, checksum: record.data.checksum, range, stream }))
+                }
+            };
+        };
         let pool = &self.store(Some(&place.store))?.pool;
         let (offset, length) = range.map_or((0, size), |range| (range.first, range.length()));
         let stream = pool.read(&place.disk, Some(SNAPSHOT), offset, length).await?;

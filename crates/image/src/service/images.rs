@@ -40,6 +40,7 @@ impl Images {
             meta,
             data: Data::default(),
             places: Vec::new(),
+            web: Vec::new(),
             created_at: now,
             updated_at: now,
             claim: None,
@@ -78,9 +79,14 @@ impl Images {
     /// All changes or none.
     pub async fn update(&self, ctx: &Ctx, id: ImageId, changes: Vec<Change>) -> Result<Record> {
         let caller = Caller::of(ctx)?;
+        let (locations, changes) = self.locations_first(changes);
+        let locations = self.look_at(locations).await?;
         let now = self.clock.now();
         tx!(self.db, "update image", |tx| {
-            let record = caller.lock_own(tx, id).await?;
+            let mut record = caller.lock_own(tx, id).await?;
+            for change in &locations {
+                record = self.change_web_places(tx, &caller, record, change, now).await?;
+            }
             if changes.is_empty() {
                 return Ok(record);
             }

@@ -125,7 +125,7 @@ impl Images {
         let result = self.transfer(&upload, intake.into_stream()).await;
         self.uploads.remove(claim.image, &flow);
         let content = result?;
-        if cargo.data.hash.as_ref().is_some_and(|hash| *hash != content.digests.sha512) {
+        if cargo.data.hash.as_ref().is_some_and(|hash| *hash != content.digests.hash) {
             target.remove(&claim.disk).await?;
             return Err(Error::conflict(
                 "The data that were read are not those that were uploaded: their hashes differ.",

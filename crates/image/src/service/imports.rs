@@ -287,6 +287,7 @@ mod tests {
             meta,
             data: Data::default(),
             places: Vec::new(),
+            web: Vec::new(),
             created_at: now,
             updated_at: now,
             claim: None,

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use md5::Md5;
 use parking_lot::Mutex;
-use sha2::{Digest, Sha512};
+use sha2::digest::DynDigest;
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::sync::mpsc;
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::ByteStream;
@@ -39,7 +40,8 @@ pub(super) struct Content {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Digests {
     pub md5: String,
-    pub sha512: String,
+    /// Of [`crate::model::HASH_ALGORITHM`], unless another was asked for.
+    pub hash: String,
 }
 
 pub(super) struct Limits {
@@ -207,6 +209,9 @@ pub(crate) async fn drain(rest: Option<ByteStream>) {
     let _ = tokio::time::timeout(DRAINED_FOR, read).await;
 }
 
+/// Algorithms of `os_hash_value`, and how many hexadecimal digits theirs have.
+pub(super) const HASHES: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
+
 pub(super) struct Hasher {
     chunks: mpsc::Sender<Bytes>,
     digests: tokio::task::JoinHandle<Digests>,
@@ -214,14 +219,27 @@ pub(super) struct Hasher {
 
 impl Hasher {
     pub(super) fn start() -> Self {
+        Hasher::of(Box::new(Sha512::new()))
+    }
+
+    /// With one of [`HASHES`] in place of the usual.
+    pub(super) fn with(algorithm: &str) -> Self {
+        Hasher::of(match algorithm {
+            "sha256" => Box::new(Sha256::new()),
+            "sha384" => Box::new(Sha384::new()),
+            _ => Box::new(Sha512::new()),
+        })
+    }
+
+    fn of(mut hash: Box<dyn DynDigest + Send>) -> Self {
         let (chunks, mut waiting) = mpsc::channel::<Bytes>(HASHED_BEHIND);
         let digests = tokio::task::spawn_blocking(move || {
-            let (mut md5, mut sha512) = (Md5::new(), Sha512::new());
+            let mut md5 = Md5::new();
             while let Some(chunk) = waiting.blocking_recv() {
-                md5.update(&chunk);
-                sha512.update(&chunk);
+                Digest::update(&mut md5, &chunk);
+                hash.update(&chunk);
             }
-            Digests { md5: hex(&md5.finalize()), sha512: hex(&sha512.finalize()) }
+            Digests { md5: hex(&Digest::finalize(md5)), hash: hex(&hash.finalize()) }
         });
         Hasher { chunks, digests }
     }

@@ -8,9 +8,9 @@ use umbel_db::tx;
 use umbel_driver::Location;
 
 use super::data::{Aim, storage_fault};
-use super::{Caller, flatten, intake, uploads};
-use crate::model::{Claim, Data, HASH_ALGORITHM, ImageId, Place, Record, SNAPSHOT};
-use crate::store::{claims, images as rows, locations, tasks};
+use super::{Caller, flatten, intake, uploads, web_places};
+use crate::model::{Claim, Data, ImageId, Place, Record, SNAPSHOT};
+use crate::store::{claims, images as rows, locations, tasks, web_places as web_rows};
 use crate::{Images, Store};
 
 impl Images {
@@ -22,6 +22,12 @@ impl Images {
     pub async fn add_location(&self, ctx: &Ctx, id: ImageId, new: &NewLocation) -> Result<()> {
         let caller = Caller::of(ctx)?;
         let hashes = check_hashes(new.validation_data.as_ref())?;
+        if web_places::is_web(&new.url) {
+            return self.add_web_place(ctx, &caller, id, &new.url, hashes).await;
+        }
+        if !caller.service && !caller.admin && !ctx.is_service() {
+            return Err(Error::forbidden("A place in a store is for services to tell."));
+        }
         let location: Location = new.url.parse()?;
         match self.store_of(&location) {
             Some(store) => self.adopt_location(ctx, &caller, id, &location, store, hashes).await,
@@ -40,7 +46,7 @@ impl Images {
     ) -> Result<()> {
         let size = snapshot_size(store, location).await?;
         let now = self.clock.now();
-        let task = self.done_task(ctx, TaskType::LocationImport, id, task_input(id, location));
+        let task = self.done_task(ctx, TaskType::LocationImport, id, task_input(id, &location.to_string()));
         let added = tx!(self.db, "add location", |tx| {
             let record = caller.lock(tx, id).await?;
             check_ready(&record)?;
@@ -51,6 +57,9 @@ impl Images {
                 format: record.meta.disk_format,
             };
             locations::insert(tx, id, &place, now).await?;
+            if !record.web.is_empty() {
+                web_rows::write(tx, id, &[]).await?;
+            }
             tasks::insert(tx, &task).await?;
             let data = Data { size: Some(size), virtual_size: Some(size), ..hashes.clone() };
             rows::set_data(tx, &record, &data, now).await
@@ -112,7 +121,8 @@ impl Images {
     ) -> Result<()> {
         let url = store.pool.location(&claim.disk, SNAPSHOT).to_string();
         let place = Place { store: store.name.clone(), disk: claim.disk.clone(), url, format };
-        let task = self.new_task(ctx, TaskType::LocationImport, claim.image, task_input(claim.image, from));
+        let task =
+            self.new_task(ctx, TaskType::LocationImport, claim.image, task_input(claim.image, &from.to_string()));
         let now = self.clock.now();
         let completed = tx!(self.db, "complete location", |tx| {
             if !claims::complete(tx, claim, data, &place, now).await? {
@@ -152,11 +162,11 @@ impl Images {
     }
 }
 
-fn task_input(id: ImageId, location: &Location) -> Value {
-    json!({"image_id": id, "loc_url": location.to_string(), "validation_data": {}})
+pub(super) fn task_input(id: ImageId, location: &str) -> Value {
+    json!({"image_id": id, "loc_url": location, "validation_data": {}})
 }
 
-fn check_ready(record: &Record) -> Result<()> {
+pub(super) fn check_ready(record: &Record) -> Result<()> {
     if record.status != ImageStatus::Queued {
         let status = record.status;
         return Err(Error::conflict(format!("It's not allowed to add locations if image status is {status}.")));
@@ -191,7 +201,8 @@ async fn snapshot_size(store: &Store, location: &Location) -> Result<u64> {
     }
 }
 
-fn check_hashes(given: Option<&ValidationData>) -> Result<Data> {
+/// 400 for what is no hash.
+pub(super) fn check_hashes(given: Option<&ValidationData>) -> Result<Data> {
     let Some(given) = given else {
         return Ok(Data::default());
     };
@@ -201,14 +212,16 @@ fn check_hashes(given: Option<&ValidationData>) -> Result<Data> {
         }
         _ => Ok(text.as_ref().map(|text| text.to_ascii_lowercase())),
     };
-    if given.os_hash_algo.as_deref().is_some_and(|algorithm| algorithm != HASH_ALGORITHM) {
-        return Err(Error::bad_request(format!("os_hash_algo must be {HASH_ALGORITHM}.")));
-    }
-    let hash = hex(&given.os_hash_value, 128, "os_hash_value")?;
-    Ok(Data {
-        checksum: hex(&given.checksum, 32, "checksum")?,
-        hash_algorithm: hash.as_ref().map(|_| HASH_ALGORITHM.to_owned()),
-        hash,
-        ..Data::default()
-    })
+    let checksum = hex(&given.checksum, 32, "checksum")?;
+    let algorithm = match (&given.os_hash_algo, &given.os_hash_value) {
+        (Some(algorithm), _) => algorithm,
+        (None, Some(_)) => return Err(Error::bad_request("os_hash_algo is missing.")),
+        (None, None) => return Ok(Data { checksum, ..Data::default() }),
+    };
+    let Some((algorithm, length)) = intake::HASHES.into_iter().find(|(name, _)| name == algorithm) else {
+        let known = intake::HASHES.map(|(name, _)| name).join(", ");
+        return Err(Error::bad_request(format!("os_hash_algo must be one of {known}.")));
+    };
+    let hash = hex(&given.os_hash_value, length, "os_hash_value")?;
+    Ok(Data { checksum, hash_algorithm: hash.as_ref().map(|_| algorithm.to_owned()), hash, ..Data::default() })
 }

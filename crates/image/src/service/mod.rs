@@ -23,6 +23,8 @@ mod tasks;
 mod twin_job;
 mod twins;
 mod uploads;
+mod web_hash;
+mod web_places;
 mod work;
 
 pub use data::UploadRequest;
@@ -34,6 +36,7 @@ pub(crate) use twins::Twins;
 pub(crate) use uploads::Uploads;
 pub(crate) use work::Tokens;
 
+use umbel_api::image::ImageStatus;
 use umbel_auth::Visible;
 use umbel_core::{Ctx, Error, Result, Scope};
 use umbel_db::Tx;
@@ -46,6 +49,8 @@ pub(crate) struct Caller {
     pub visible: Visible,
     pub project: Option<String>,
     pub admin: bool,
+    /// A service that asks for itself.
+    pub service: bool,
 }
 
 impl Caller {
@@ -55,13 +60,13 @@ impl Caller {
         let Some(principal) = &ctx.principal else {
             return Err(Error::unauthorized("The request you have made requires authentication."));
         };
-        let admin = principal.is_admin();
+        let (admin, service) = (principal.is_admin(), principal.has_role("service"));
         let visible = match &principal.scope {
-            _ if admin || principal.has_role("service") => Visible::All,
+            _ if admin || service => Visible::All,
             Scope::Project { id, .. } => Visible::Project(id.clone()),
             _ => return Err(Error::forbidden("A token scoped to a project is needed.")),
         };
-        Ok(Caller { visible, project: principal.project_id().map(str::to_owned), admin })
+        Ok(Caller { visible, project: principal.project_id().map(str::to_owned), admin, service })
     }
 
     pub fn owns(&self, record: &Record) -> bool {
@@ -85,6 +90,17 @@ impl Caller {
     pub async fn lock_own(&self, tx: &mut Tx<Image>, id: ImageId) -> Result<Record> {
         let record = self.lock(tx, id).await?;
         self.may_change(&record)?;
+        Ok(record)
+    }
+
+    /// As [`Caller::lock_own`], and for services too as long as the image has no data: they bring those of servers and
+    /// volumes, where no store can clone them, after the user's request has ended; and take away what they could not fill.
+    pub async fn lock_unfilled(&self, tx: &mut Tx<Image>, id: ImageId) -> Result<Record> {
+        let record = self.lock(tx, id).await?;
+        match record.status {
+            ImageStatus::Queued | ImageStatus::Saving if self.service => {}
+            _ => self.may_change(&record)?,
+        }
         Ok(record)
     }
 

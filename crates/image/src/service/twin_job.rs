@@ -192,7 +192,7 @@ impl Images {
             virtual_size: Some(made.size),
             checksum: Some(digests.md5.clone()),
             hash_algorithm: Some(HASH_ALGORITHM.to_owned()),
-            hash: Some(digests.sha512.clone()),
+            hash: Some(digests.hash.clone()),
         });
         let finished = tx!(self.db, "finish twin", |tx| {
             // Deletion takes the same lock first, so it finds the twin or keeps us from finishing it.

@@ -11,6 +11,7 @@ use umbel_workflow::{Runner, RunnerConfig};
 use super::flatten::FlattenFlow;
 use super::import_flow::ImportFlow;
 use super::stores::DiscardFlow;
+use super::web_hash::WebHashFlow;
 use crate::Images;
 use crate::store::Image;
 
@@ -51,7 +52,8 @@ impl Images {
             .nudged_by(&self.work.nudge)
             .with(ImportFlow(self.clone()))
             .with(FlattenFlow(self.clone()))
-            .with(DiscardFlow(self.clone()));
+            .with(DiscardFlow(self.clone()))
+            .with(WebHashFlow(self.clone()));
         Arc::new(runner)
     }
 

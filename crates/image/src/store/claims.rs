@@ -4,7 +4,7 @@ use umbel_api::image::ImageStatus;
 use umbel_core::{Result, Timestamp};
 use umbel_db::{Row, Tx, args};
 
-use super::{Image, parts, stages};
+use super::{Image, parts, stages, web_places};
 use crate::model::{self, Claim, Data, Place, Record, Stage};
 
 /// The claim of a row, if it has one. Which disk it is about follows from the status: an import's claims are about
@@ -42,7 +42,12 @@ pub async fn take(
         before.id,
         before.generation,
     ];
-    tx.compare_and_swap(sql, values).await
+    tx.compare_and_swap(sql, values).await?;
+    // Of an image that was queued again, since the data there were not what they should be.
+    match before.web.is_empty() {
+        true => Ok(()),
+        false => web_places::write(tx, before.id, &[]).await,
+    }
 }
 
 /// Still there, and this far. False if the claim is lost or the image deleted.

@@ -266,6 +266,24 @@ pub async fn set_data(tx: &mut Tx<Image>, before: &Record, data: &Data, now: Tim
     tx.compare_and_swap(sql, values).await
 }
 
+/// What is known of data by now, whatever the image's status.
+pub async fn set_known(tx: &mut Tx<Image>, before: &Record, data: &Data, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE images SET generation = ?, size = ?, virtual_size = ?, checksum = ?, hash_algorithm = ?, \
+        hash_value = ?, updated_at = ? WHERE id = ? AND generation = ?";
+    let values = args![
+        before.generation.next(),
+        data.size,
+        data.virtual_size,
+        &data.checksum,
+        &data.hash_algorithm,
+        &data.hash,
+        now,
+        before.id,
+        before.generation,
+    ];
+    tx.compare_and_swap(sql, values).await
+}
+
 /// What a project's images count for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -348,6 +366,7 @@ fn record(row: &Row) -> Result<Record> {
             hash: row.opt_text("hash_value")?,
         },
         places: Vec::new(),
+        web: Vec::new(),
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
         claim,

@@ -12,6 +12,7 @@ pub(crate) mod parts;
 pub mod stages;
 pub mod tasks;
 pub mod twins;
+pub mod web_places;
 
 use umbel_db::{Migration, Schema};
 
@@ -27,6 +28,7 @@ impl Schema for Image {
         Migration { version: 2, name: "imports", statements: import_tables::IMPORTS },
         Migration { version: 3, name: "twins", statements: twins::TWINS },
         Migration { version: 4, name: "metadefs", statements: metadefs::METADEFS },
+        Migration { version: 5, name: "web", statements: web_places::WEB_PLACES },
     ];
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use umbel_core::{Result, Timestamp};
+use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Tx, Value, args};
 
 use super::Image;
-use crate::model::{ImageId, Meta, Place, Record};
+use crate::model::{ImageId, Meta, Place, Record, WebPlace};
 
 /// Fills in properties, tags and places of these records. One statement, whatever their number.
 pub async fn fill(tx: &mut Tx<Image>, records: &mut [Record]) -> Result<()> {
@@ -19,10 +19,12 @@ pub async fn fill(tx: &mut Tx<Image>, records: &mut [Record]) -> Result<()> {
              FROM image_properties WHERE image_id IN ({marks}) \
          UNION ALL SELECT image_id, 2, tag, '', '', '' FROM image_tags WHERE image_id IN ({marks}) \
          UNION ALL SELECT image_id, 3, store, url, disk, COALESCE(format, '') \
-             FROM image_locations WHERE image_id IN ({marks})"
+             FROM image_locations WHERE image_id IN ({marks}) \
+         UNION ALL SELECT image_id, 4, ordinal, url, metadata, '' FROM image_web_places WHERE image_id IN ({marks}) \
+         ORDER BY kind, word"
     );
     let ids: Vec<Value> = records.iter().map(|record| Value::from(record.id)).collect();
-    let rows = tx.fetch_all(&sql, [ids.clone(), ids.clone(), ids].concat()).await?;
+    let rows = tx.fetch_all(&sql, [ids.clone(), ids.clone(), ids.clone(), ids].concat()).await?;
     let mut by_id: HashMap<ImageId, &mut Record> = records.iter_mut().map(|record| (record.id, record)).collect();
     for row in rows {
         let Some(record) = by_id.get_mut(&row.id("image_id")?) else {
@@ -35,6 +37,11 @@ pub async fn fill(tx: &mut Tx<Image>, records: &mut [Record]) -> Result<()> {
             }
             2 => {
                 record.meta.tags.insert(word);
+            }
+            4 => {
+                let metadata = serde_json::from_str(&row.text("second_value")?);
+                let metadata = metadata.map_err(|error| Error::internal(error).because("a place's row"))?;
+                record.web.push(WebPlace { url: row.text("first_value")?, metadata });
             }
             _ => {
                 let (disk, url) = (row.text("second_value")?, row.text("first_value")?);
@@ -92,6 +99,7 @@ pub async fn delete(tx: &mut Tx<Image>, id: ImageId) -> Result<()> {
         "image_tags",
         "image_members",
         "image_locations",
+        "image_web_places",
         "image_stages",
         "image_cache",
         "image_twins",

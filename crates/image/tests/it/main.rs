@@ -25,3 +25,4 @@ mod tenancy;
 mod twins;
 mod uploads;
 mod web;
+mod web_places;

@@ -24,6 +24,7 @@ fn record(owner: &str, visibility: Visibility) -> Record {
         meta,
         data: Data::default(),
         places: Vec::new(),
+        web: Vec::new(),
         created_at: NOW,
         updated_at: NOW,
         claim: None,

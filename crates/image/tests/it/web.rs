@@ -11,7 +11,7 @@ use umbel_image::{Config, Filters};
 use crate::cloud::{Cloud, file, noise};
 
 /// A web server on a port of its own; its root. `answer` makes the whole reply to a path.
-async fn site(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> String {
+pub async fn site(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let root = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(answer);
@@ -35,7 +35,7 @@ async fn site(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Strin
     root
 }
 
-fn found(bytes: &[u8]) -> Vec<u8> {
+pub fn found(bytes: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", bytes.len());
     [head.as_bytes(), bytes].concat()
 }
@@ -45,7 +45,7 @@ fn moved(to: &str) -> Vec<u8> {
 }
 
 /// Trusts this host, on any port.
-fn trusting() -> Config {
+pub fn trusting() -> Config {
     let filters =
         Filters { allowed_hosts: vec!["127.0.0.1".to_owned()], allowed_ports: Vec::new(), ..Filters::default() };
     Config { web_download: filters, ..Config::default() }

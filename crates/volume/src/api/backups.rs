@@ -34,9 +34,6 @@ fn backup_id(req: &Req) -> Result<BackupId> {
     req.id("backup_id", "Backup")
 }
 
-/// Where the metadata shows how far the work on a backup is. A user's own key of this name is hidden meanwhile.
-const PROGRESS: &str = "umbel:progress";
-
 fn brief(req: &Req, backup: &Backup) -> wire::Backup {
     let links = view::links(req, "backups", backup.id);
     wire::Backup { id: backup.id.to_string(), name: backup.name.clone(), links, detail: None }
@@ -46,7 +43,7 @@ fn whole(req: &Req, caller: &Caller, backup: Backup, has_dependents: bool) -> wi
     let mut shown = brief(req, &backup);
     let mut metadata = backup.metadata;
     if let Some(percent) = backup.progress {
-        metadata.insert(PROGRESS.to_owned(), format!("{percent}%"));
+        metadata.insert(view::PROGRESS.to_owned(), format!("{percent}%"));
     }
     shown.detail = Some(wire::BackupDetail {
         status: backup.status.name(),

@@ -51,9 +51,9 @@ pub(super) fn page<T>(
             at.map(|at| at + 1).ok_or_else(|| Error::not_found(format!("Marker {marker} could not be found.")))?
         }
     };
-    let more = all.len() > start + offset + limit;
     let page: Vec<T> = all.into_iter().skip(start + offset).take(limit).collect();
-    let links = match (page.last().and_then(|last| key(last, "id")), more) {
+    // As upstream has it: behind a full page, whether anything comes there or not.
+    let links = match (page.last().and_then(|last| key(last, "id")), page.len() >= limit) {
         (Some(Key::Text(id)), true) => vec![Link::new("next", next_link(req, &req.url(path), &id))],
         _ => Vec::new(),
     };

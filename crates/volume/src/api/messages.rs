@@ -51,7 +51,7 @@ async fn list(state: Arc<Volumes>, req: Req) -> Result<Reply> {
         sort = sort_of(&req)?;
     }
     sort.push((MessageSort::Id, sort.last().map_or(Direction::Desc, |(_, direction)| *direction)));
-    let mut rows = read!(state.db, "list messages", |tx| {
+    let rows = read!(state.db, "list messages", |tx| {
         let marker = match &page.marker {
             Some(text) => {
                 let row = match text.parse() {
@@ -62,12 +62,10 @@ async fn list(state: Arc<Volumes>, req: Req) -> Result<Reply> {
             }
             None => None,
         };
-        messages::list(tx, &visible, &filter, &sort, (marker.as_ref(), page.limit + 1)).await
+        messages::list(tx, &visible, &filter, &sort, (marker.as_ref(), page.limit)).await
     })?;
-    let more = rows.len() > page.limit;
-    rows.truncate(page.limit);
     let messages_links = match rows.last() {
-        Some(last) if more => {
+        Some(last) if rows.len() >= page.limit => {
             vec![Link::new("next", next_link(&req, &req.url(wire::LIST.path), &last.id.to_string()))]
         }
         _ => Vec::new(),

@@ -58,5 +58,10 @@ pub fn service(state: Arc<Volumes>) -> Service {
     let routes = groups::mount(routes);
     let routes = group_snapshots::mount(routes);
     let versions = Versions { service: "volume", legacy_header: None, min: MIN, max: MAX };
-    Service::new("/volume", FaultStyle::Compute).versions(versions).project_below("/v3").on_behalf().routes(routes)
+    Service::new("/volume", FaultStyle::Compute)
+        .versions(versions)
+        .project_below("/v3")
+        .on_behalf()
+        .routes(routes)
+        .without_slashes()
 }

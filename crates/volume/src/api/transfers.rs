@@ -56,9 +56,9 @@ async fn listed(state: &Volumes, req: &Req, detail: bool) -> Result<Reply> {
         }
     }
     let mut found = state.list_transfers(&req.ctx, &filter, all_projects).await?;
-    let more = found.len() > page.limit;
+    let full = found.len() >= page.limit;
     found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|last| {
+    let next = found.last().filter(|_| full).map(|last| {
         let path = if detail { "/v3/volume-transfers/detail" } else { "/v3/volume-transfers" };
         Link::new("next", next_link(req, &req.url(path), &last.id.to_string()))
     });

@@ -29,6 +29,10 @@ impl Around {
     }
 }
 
+/// How far the work on a thing is, among its metadata for as long as there is any: clients with a schema of what is
+/// shown refuse a member that upstream has not. A user's own key of this name is hidden meanwhile.
+pub(crate) const PROGRESS: &str = "umbel:progress";
+
 pub(crate) fn links(req: &Req, noun: &str, id: impl std::fmt::Display) -> Vec<Link> {
     vec![
         Link::new("self", req.url(&format!("/v3/{noun}/{id}"))),
@@ -45,6 +49,7 @@ pub(crate) fn volume(state: &Volumes, req: &Req, caller: &Caller, row: VolumeRow
     let mut metadata = row.metadata;
     // Upstream mixes its own into the user's.
     metadata.extend(row.admin_metadata.into_iter().filter(|(name, _)| name == "readonly"));
+    metadata.extend(row.progress.map(|percent| (PROGRESS.to_owned(), format!("{percent}%"))));
     Shown {
         id: row.id.to_string(),
         status: row.status.name(),
@@ -84,7 +89,6 @@ pub(crate) fn volume(state: &Volumes, req: &Req, caller: &Caller, row: VolumeRow
         volume_type_id: Some(row.volume_type_id),
         encryption_key_id: None,
         consumes_quota: Some(row.use_quota),
-        progress: row.progress,
     }
 }
 

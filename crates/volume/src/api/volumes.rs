@@ -36,14 +36,15 @@ async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let token = req.ctx.token.clone();
     let row = state.create_volume(&caller, token.as_deref(), wanted).await?;
     let around = read!(state.db, "look around a volume", |tx| Around::read(tx, std::slice::from_ref(&row)).await)?;
-    let mut volume = view::volume(&state, &req, &caller, row, &around);
-    // The answer has fewer members than what is shown later, and clients with a schema of it refuse others.
-    volume.tenant_id = None;
-    volume.host = None;
-    volume.migstat = None;
-    volume.name_id = None;
-    volume.volume_image_metadata.clear();
+    let volume = changed(view::volume(&state, &req, &caller, row, &around));
     Ok(Reply::versioned(202, req.version, wire::OneVolume { volume }))
+}
+
+/// What creating and updating answer with has fewer members than what is shown, and clients with a schema of it refuse
+/// others.
+fn changed(volume: wire::Volume) -> wire::Volume {
+    let volume_image_metadata = BTreeMap::new();
+    wire::Volume { tenant_id: None, host: None, migstat: None, name_id: None, volume_image_metadata, ..volume }
 }
 
 fn wanted(req: &Req, new: wire::NewVolume) -> Result<Wanted> {
@@ -134,8 +135,13 @@ async fn update(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
         crate::service::check_metadata(metadata)?;
     }
     state.update_volume(&caller, id, &words).await?;
-    let row = read!(state.db, "show a volume", |tx| caller.volume(tx, id).await)?;
-    one(&state, &req, &caller, 200, row).await
+    let (row, around) = read!(state.db, "show a volume", |tx| {
+        let row = caller.volume(tx, id).await?;
+        let around = Around::read(tx, std::slice::from_ref(&row)).await?;
+        Ok((row, around))
+    })?;
+    let volume = changed(view::volume(&state, &req, &caller, row, &around));
+    Ok(Reply::versioned(200, req.version, wire::OneVolume { volume }))
 }
 
 async fn delete(state: Arc<Volumes>, req: Req) -> Result<Reply> {

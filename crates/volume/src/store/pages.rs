@@ -28,8 +28,8 @@ impl Default for Page {
     }
 }
 
-/// A page of what `sql` selects from `table`, which has an id and a project, and whether another follows. A marker that
-/// the caller does not see is 400.
+/// A page of what `sql` selects from `table`, which has an id and a project, and whether it is full: then a link
+/// says where another would be, as upstream has it. A marker that the caller does not see is 400.
 pub async fn paged(
     tx: &mut Tx<Volume>,
     mut sql: Sql,
@@ -41,9 +41,10 @@ pub async fn paged(
         sql = sql.after(&page.order, &place_of(tx, table, visible, &page.order, marker).await?);
     }
     let wanted = page.limit.saturating_add(page.offset);
-    let rows = tx.select(sql.order(&page.order).limit(wanted.saturating_add(1))).await?;
-    let more = rows.len() > wanted;
-    Ok((rows.into_iter().skip(page.offset).take(page.limit).collect(), more))
+    let rows = tx.select(sql.order(&page.order).limit(wanted)).await?;
+    let rows: Vec<Row> = rows.into_iter().skip(page.offset).take(page.limit).collect();
+    let full = rows.len() >= page.limit;
+    Ok((rows, full))
 }
 
 /// The marker's values in the list's order.

@@ -96,7 +96,7 @@ async fn one(tx: &mut Tx<Volume>, sql: Sql) -> Result<Option<SnapshotRow>> {
     Ok(rows.pop())
 }
 
-/// A page, and whether another follows.
+/// A page, and whether it is full: then a link says where another would be, as upstream has it.
 pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &SnapshotFilter) -> Result<(Vec<SnapshotRow>, bool)> {
     let mut sql = filtered(sees(Sql::new(COLUMNS), visible), filter);
     if let Some(marker) = filter.marker {
@@ -110,14 +110,14 @@ pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &SnapshotFilte
         sql = sql.order(&filter.order);
     }
     if let Some(limit) = filter.limit {
-        sql = sql.limit(limit.saturating_add(filter.offset).saturating_add(1));
+        sql = sql.limit(limit.saturating_add(filter.offset));
     }
     let found = tx.select(sql).await?;
     let limit = filter.limit.unwrap_or(usize::MAX);
-    let more = found.len() > limit.saturating_add(filter.offset);
     let mut rows = found.iter().skip(filter.offset).take(limit).map(read).collect::<Result<Vec<_>>>()?;
     fill(tx, &mut rows).await?;
-    Ok((rows, more))
+    let full = rows.len() >= limit;
+    Ok((rows, full))
 }
 
 /// How many there are, pages aside.

@@ -151,14 +151,14 @@ pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &VolumeFilter)
         sql = sql.order(&filter.order);
     }
     if let Some(limit) = filter.limit {
-        sql = sql.limit(limit.saturating_add(filter.offset).saturating_add(1));
+        sql = sql.limit(limit.saturating_add(filter.offset));
     }
     let found = tx.select(sql).await?;
     let limit = filter.limit.unwrap_or(usize::MAX);
-    let more = found.len() > limit.saturating_add(filter.offset);
     let mut rows = found.iter().skip(filter.offset).take(limit).map(read).collect::<Result<Vec<_>>>()?;
     fill(tx, &mut rows).await?;
-    Ok((rows, more))
+    let full = rows.len() >= limit;
+    Ok((rows, full))
 }
 
 /// How many there are, and GiB of all together, pages aside.
