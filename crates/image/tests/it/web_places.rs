@@ -156,7 +156,7 @@ async fn data_that_change_or_go_are_not_sent() {
     let shown = cloud.show(&id).await;
     assert_eq!(brief(&shown), [json!("active"), json!("web"), json!(4), json!("sha256")]);
     assert_eq!(cloud.tasks(&id).await, [("success".to_owned(), String::new())]);
-    assert_eq!(cloud.get(&token, &file(&id)).await.bytes, b"data");
+    assert_eq!(&cloud.get(&token, &file(&id)).await.bytes[..], b"data");
     gone.store(true, Ordering::SeqCst);
     cloud.get(&token, &file(&id)).await.refused(503, "changed");
 }
