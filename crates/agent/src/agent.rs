@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::book::{Book, Job, Seen};
 use crate::config::{AgentConfig, HostPools, ImageStore};
+use crate::limits::Applied;
 use crate::moves::{self, Moves};
 use crate::tasks::{self, Export, Exports, Holds, Wanted};
 use crate::turns::Turns;
@@ -45,6 +46,7 @@ pub struct Agent {
     pub(crate) exports: Mutex<Exports>,
     pub(crate) moves: Mutex<Moves>,
     pub(crate) holds: Mutex<Holds>,
+    pub(crate) applied: Mutex<Applied>,
     /// For work that outlives the call that asks for it.
     me: Weak<Agent>,
     /// Servers that have work and no worker.
@@ -73,6 +75,7 @@ impl Agent {
             exports: Mutex::default(),
             moves: Mutex::default(),
             holds: Mutex::default(),
+            applied: Mutex::default(),
             slots: Semaphore::new(config.parallel),
             imports: Semaphore::new(config.imports),
             config,
@@ -188,7 +191,9 @@ impl Agent {
         let powers = self.powers().await?;
         let changed = self.book.lock().compare(&powers);
         self.look_at(changed);
-        link.report(self.host_report().await?).await
+        link.report(self.host_report().await?).await?;
+        self.refresh_limits().await;
+        Ok(())
     }
 
     async fn resyncs(self: Arc<Self>, link: Arc<dyn ToConductor>) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tokio_util::sync::CancellationToken;
-use umbel_bus::{Desired, Observed, Power};
+use umbel_bus::{Desired, Observed, Power, Want};
 use umbel_core::{Generation, Timestamp};
 use uuid::Uuid;
 
@@ -223,6 +223,12 @@ impl Book {
     }
 
     /// Servers that are or should be here.
+    /// What should be of each server.
+    pub fn wanted(&self) -> Vec<(Uuid, Want)> {
+        let want = |(id, slot): (&Uuid, &Slot)| Some((*id, slot.desired.as_ref()?.want.clone()));
+        self.slots.iter().filter_map(want).collect()
+    }
+
     pub fn held(&self) -> Vec<Uuid> {
         self.slots.iter().filter(|(_, slot)| slot.gone_since.is_none()).map(|(id, _)| *id).collect()
     }

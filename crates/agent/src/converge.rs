@@ -137,7 +137,11 @@ impl Agent {
 
     async fn plug(&self, start: &Start<'_>, runs: bool, steps: &mut Steps) -> Result<()> {
         let plugging = Plugging { server_id: start.server_id, domain: start.domain, runs, cancel: start.cancel };
-        self.converge_volumes(&plugging, steps).await
+        let outcome = self.converge_volumes(&plugging, steps).await;
+        if runs {
+            self.limit_disks(start.server_id, start.domain).await;
+        }
+        outcome
     }
 
     async fn stop(&self, id: Uuid, how: Option<Restart>, steps: &mut Steps) -> Result<()> {
@@ -173,6 +177,8 @@ impl Agent {
             return Err(error);
         }
         self.note_started(id, domain);
+        self.applied.lock().forget(id);
+        self.limit_disks(id, start.domain).await;
         Ok(())
     }
 

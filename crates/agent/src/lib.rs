@@ -17,6 +17,7 @@ mod config;
 mod converge;
 mod disks;
 mod import;
+mod limits;
 mod moves;
 mod report;
 mod steps;

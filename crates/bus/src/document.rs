@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -45,6 +47,17 @@ pub struct Domain {
     #[serde(default)]
     pub volumes: Vec<Volume>,
     pub config_drive: Option<ConfigDrive>,
+    /// Bounds on the guest's use of its disks and volumes; those that are not here have none.
+    #[serde(default)]
+    pub limits: Vec<Limited>,
+}
+
+/// Bounds by the names that QoS specs and flavors have for them: `total_iops_sec`, `read_bytes_sec_max`, …
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    #[serde(flatten)]
+    pub at: DiskRef,
+    pub limits: BTreeMap<String, u64>,
 }
 
 /// A volume that a guest has. Its serial is the first 20 characters of its id, or of that of the volume whose place it
@@ -407,6 +420,7 @@ mod tests {
                 at: at("c"),
                 files: vec![ConfigFile { path: "p".into(), content: Blob(vec![0, 255]) }],
             }),
+            limits: vec![Limited { at: at("d"), limits: [("total_iops_sec".to_owned(), 5)].into() }],
         };
         assert_eq!(domain.disk_refs().len(), 3);
         for want in [Want::Present(Box::new(domain)), Want::Absent { disks: vec![at("d")] }] {

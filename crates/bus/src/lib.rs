@@ -16,8 +16,9 @@ mod link;
 mod local;
 
 pub use document::{
-    Blob, ConfigDrive, ConfigFile, Desired, Disk, DiskRef, DiskSource, Domain, Facts, HostReport, ImageSource, Move,
-    Moved, Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume, Want,
+    Blob, ConfigDrive, ConfigFile, Desired, Disk, DiskRef, DiskSource, Domain, Facts, HostReport, ImageSource, Limited,
+    Move, Moved, Observed, PoolReport, Power, Restart, SnapshotAt, Step, StepReport, Target, Task, TaskReply, Volume,
+    Want,
 };
 pub use faulty::{Faults, Faulty};
 pub use grpc::{

@@ -98,6 +98,9 @@ pub struct ConnectionData {
     /// `rw` or `ro`.
     #[serde(default)]
     pub access_mode: Option<String>,
+    /// What the hypervisor is to bound.
+    #[serde(default)]
+    pub qos_specs: Option<BTreeMap<String, Value>>,
 }
 
 impl ConnectionInfo {

@@ -284,6 +284,7 @@ impl VolumeCatalog for MemoryVolumes {
             umbel_pool: Some(POOL.to_owned()),
             umbel_disk: Some(format!("volume-{}", attachment.volume_id)),
             access_mode: Some("rw".to_owned()),
+            qos_specs: Some(BTreeMap::from([("total_iops_sec".to_owned(), json!("500"))])),
         };
         let info =
             ConnectionInfo { driver_volume_type: "simulated".to_owned(), data: Some(data), ..Default::default() };

@@ -1,6 +1,6 @@
 //! From a server's rows to the document that its agent gets.
 
-use umbel_bus::{ConfigDrive, Desired, Disk, DiskRef, DiskSource, Domain, ImageSource, Target, Volume, Want};
+use umbel_bus::{ConfigDrive, Desired, Disk, DiskRef, DiskSource, Domain, ImageSource, Limited, Target, Volume, Want};
 use umbel_compute::model::{self, BlockDevice, Server};
 use umbel_compute::store::disks::DiskRow;
 use umbel_core::{Error, Generation, Result};
@@ -58,6 +58,7 @@ fn domain(server: &Server, power: Target, rows: &[DiskRow]) -> Result<Domain> {
         });
     }
     let flavor = &server.spec.flavor;
+    let limits = limits(server, &disks);
     Ok(Domain {
         power,
         first_start: server.state.launched_at.is_none(),
@@ -68,7 +69,19 @@ fn domain(server: &Server, power: Target, rows: &[DiskRow]) -> Result<Domain> {
         disks,
         volumes: server.state.volumes.iter().filter_map(volume).collect(),
         config_drive,
+        limits,
     })
+}
+
+fn limits(server: &Server, disks: &[Disk]) -> Vec<Limited> {
+    let of_flavor = server.spec.flavor.disk_limits();
+    let own = disks.iter().map(|disk| Limited { at: disk.at.clone(), limits: of_flavor.clone() });
+    let of_type = |device: &BlockDevice| {
+        let limits = device.connection.as_ref()?.limits.clone();
+        Some(Limited { at: volume(device)?.at, limits })
+    };
+    let volumes = server.state.volumes.iter().filter_map(of_type);
+    own.chain(volumes).filter(|limited| !limited.limits.is_empty()).collect()
 }
 
 /// None for one that the guest does not get yet, or has no more.

@@ -1,6 +1,6 @@
 //! What flows ask of the volume service, so that it may be asked twice: what is done already is done.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use umbel_compute::VolumeCatalog;
 use umbel_compute::model::{BlockDeviceId, Connection, ServerId};
 use umbel_core::{Error, Kind, Result};
@@ -22,7 +22,12 @@ pub(crate) async fn connect(volumes: &dyn VolumeCatalog, attachment_id: &str, ho
         let message = "The volume service does not say in which pool the volume is.";
         return Err(Error::new(Kind::Internal, message).because(format!("attachment {attachment_id}")));
     };
-    Ok(Connection { pool, disk, read_only: data.access_mode.as_deref() == Some("ro") })
+    let limit = |(name, value): (&String, &Value)| {
+        let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+        Some((name.clone(), number?))
+    };
+    let limits = data.qos_specs.iter().flatten().filter_map(limit).collect();
+    Ok(Connection { pool, disk, read_only: data.access_mode.as_deref() == Some("ro"), limits })
 }
 
 /// The host has the volume.

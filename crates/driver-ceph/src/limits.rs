@@ -64,6 +64,7 @@ pub fn get(ceph: &CephName, pool: &IoCtx, disk: &str) -> Result<Limits> {
         }
         let [iops, read_iops, write_iops, bytes, read_bytes, write_bytes] = found;
         Ok(Limits {
+            iops_size: None,
             iops: iops[0],
             iops_burst: iops[1],
             read_iops: read_iops[0],

@@ -130,6 +130,7 @@ impl Driver {
             Request::IsAt(serial, place, answer) => {
                 self.is_disk_at(&serial, &place).await.map(|is| answer.send(is).unwrap_or_default())
             }
+            Request::Limit(serial, limits) => self.limit(&serial, &limits).await,
             Request::FindAgent(answer) => self.find_agent(answer).await,
             Request::PrepareSwitch(moves) => self.prepare_switch(&moves).await,
             Request::Switch(moves) => self.switch(&moves).await,

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio::task::spawn_blocking;
 use umbel_core::{Error, Result};
 use umbel_driver::{
-    Attachment, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Mirroring, Power,
+    Attachment, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Limits, Mirroring, Power,
 };
 use uuid::Uuid;
 
@@ -277,6 +277,10 @@ impl Hypervisor for QemuHypervisor {
 
     async fn resize_disk(&self, id: Uuid, serial: &str, size: u64) -> Result<()> {
         self.ask(id, Request::Resize(Which::Serial(serial.to_owned()), size)).await
+    }
+
+    async fn limit_disk(&self, id: Uuid, serial: &str, limits: &Limits) -> Result<()> {
+        self.ask(id, Request::Limit(serial.to_owned(), limits.clone())).await
     }
 
     async fn mirror_disk(&self, id: Uuid, serial: &str, to: &Attachment) -> Result<Mirroring> {

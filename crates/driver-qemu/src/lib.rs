@@ -38,6 +38,7 @@ mod plugging;
 mod process;
 mod qmp;
 mod switch;
+mod throttle;
 
 pub use host::Accelerator;
 pub use hypervisor::{Options, QemuHypervisor};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use umbel_core::{Error, Kind, Result};
-use umbel_driver::{Attachment, DomainDisk, DomainEvent, DomainSpec, Mirroring, Power};
+use umbel_driver::{Attachment, DomainDisk, DomainEvent, DomainSpec, Limits, Mirroring, Power};
 
 use crate::drive::Plug;
 use crate::driver::Driver;
@@ -46,6 +46,7 @@ pub(crate) enum Request {
     Detach(String),
     /// Bytes.
     Resize(Which, u64),
+    Limit(String, Limits),
     /// The disk of this serial goes there; answered with how far it is.
     Mirror(String, Attachment, oneshot::Sender<Mirroring>),
     CancelMirror(String),

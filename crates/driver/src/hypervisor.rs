@@ -8,6 +8,8 @@ use tokio::sync::broadcast;
 use umbel_core::Result;
 use uuid::Uuid;
 
+use crate::Limits;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskFormat {
@@ -184,6 +186,10 @@ pub trait Hypervisor: Send + Sync {
     /// Whether the guest has this disk at this place: by its definition while it is off. False for a disk it does not
     /// have.
     async fn is_at(&self, id: Uuid, serial: &str, place: &Attachment) -> Result<bool>;
+
+    /// Bounds a running guest's use of a disk; replaces earlier bounds. They end with the guest's power, and whoever starts
+    /// it again sets them again: nothing to do for one that is off. `NotFound` if a running guest has no such disk.
+    async fn limit_disk(&self, id: Uuid, serial: &str, limits: &Limits) -> Result<()>;
 
     /// Has the guest's agent flush and hold its file systems; their number, or 0 if they were held before. `Unavailable`
     /// where no agent answers.

@@ -148,9 +148,84 @@ pub struct Limits {
     pub read_bytes_burst: Option<u64>,
     pub write_bytes: Option<u64>,
     pub write_bytes_burst: Option<u64>,
+    /// Bytes beyond which an operation counts as several. Ceph counts each as one.
+    pub iops_size: Option<u64>,
 }
 
 impl Limits {
+    /// Limits by the names that QoS specs and flavors have for them: `total_iops_sec`, `read_bytes_sec_max`, …
+    ///
+    /// Zeros, and bursts that their limit leaves without a meaning, say nothing: who spelled something wrongly should not
+    /// keep volumes from being used.
+    pub fn named(value: impl Fn(&str) -> Option<u64>) -> Limits {
+        let number = |name: &str| value(name).filter(|number| *number > 0);
+        let pair = |name: &str| {
+            let limit = number(name);
+            let burst = number(&format!("{name}_max")).filter(|burst| limit.is_some_and(|limit| *burst >= limit));
+            (limit, burst)
+        };
+        let ((iops, iops_burst), (bytes, bytes_burst)) = (pair("total_iops_sec"), pair("total_bytes_sec"));
+        let ((read_iops, read_iops_burst), (read_bytes, read_bytes_burst)) =
+            (pair("read_iops_sec"), pair("read_bytes_sec"));
+        let ((write_iops, write_iops_burst), (write_bytes, write_bytes_burst)) =
+            (pair("write_iops_sec"), pair("write_bytes_sec"));
+        Limits {
+            iops,
+            iops_burst,
+            read_iops,
+            read_iops_burst,
+            write_iops,
+            write_iops_burst,
+            bytes,
+            bytes_burst,
+            read_bytes,
+            read_bytes_burst,
+            write_bytes,
+            write_bytes_burst,
+            iops_size: number("size_iops_sec"),
+        }
+    }
+
+    /// What both allow.
+    #[must_use]
+    pub fn and(&self, other: &Limits) -> Limits {
+        let less = |one: Option<u64>, two: Option<u64>| match (one, two) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+        // What has no burst may be used up to its limit.
+        let pair = |(limit, burst): (Option<u64>, Option<u64>), (other, other_burst): (Option<u64>, Option<u64>)| {
+            let bound = less(limit, other);
+            let burst = less(burst.or(limit), other_burst.or(other)).filter(|burst| Some(*burst) > bound);
+            (bound, burst)
+        };
+        let (iops, iops_burst) = pair((self.iops, self.iops_burst), (other.iops, other.iops_burst));
+        let (read_iops, read_iops_burst) =
+            pair((self.read_iops, self.read_iops_burst), (other.read_iops, other.read_iops_burst));
+        let (write_iops, write_iops_burst) =
+            pair((self.write_iops, self.write_iops_burst), (other.write_iops, other.write_iops_burst));
+        let (bytes, bytes_burst) = pair((self.bytes, self.bytes_burst), (other.bytes, other.bytes_burst));
+        let (read_bytes, read_bytes_burst) =
+            pair((self.read_bytes, self.read_bytes_burst), (other.read_bytes, other.read_bytes_burst));
+        let (write_bytes, write_bytes_burst) =
+            pair((self.write_bytes, self.write_bytes_burst), (other.write_bytes, other.write_bytes_burst));
+        Limits {
+            iops,
+            iops_burst,
+            read_iops,
+            read_iops_burst,
+            write_iops,
+            write_iops_burst,
+            bytes,
+            bytes_burst,
+            read_bytes,
+            read_bytes_burst,
+            write_bytes,
+            write_bytes_burst,
+            iops_size: less(self.iops_size, other.iops_size),
+        }
+    }
+
     /// `BadRequest` if a limit is 0, or a burst is smaller than its limit or has none.
     pub fn check(&self) -> Result<()> {
         let pairs = [
@@ -286,4 +361,61 @@ pub trait Pool: Send + Sync {
 
     /// What [`Pool::limit`] has set.
     async fn limits(&self, disk: &str) -> Result<Limits>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(values: &[(&str, u64)]) -> Limits {
+        Limits::named(|name| values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn limits_have_the_names_of_specs() {
+        let limits = named(&[
+            ("total_iops_sec", 100),
+            ("total_iops_sec_max", 200),
+            ("read_bytes_sec", 1024),
+            ("write_bytes_sec", 0),
+            ("write_iops_sec_max", 5),
+            ("read_bytes_sec_max", 5),
+            ("size_iops_sec", 4096),
+        ]);
+        let want = Limits {
+            iops: Some(100),
+            iops_burst: Some(200),
+            read_bytes: Some(1024),
+            iops_size: Some(4096),
+            ..Limits::default()
+        };
+        assert_eq!(limits, want);
+        limits.check().unwrap();
+    }
+
+    #[test]
+    fn of_two_limits_the_stricter_holds() {
+        let check = |one: &[(&str, u64)], two: &[(&str, u64)], want: &[(&str, u64)]| {
+            let (one, two, want) = (named(one), named(two), named(want));
+            assert_eq!((one.and(&two), two.and(&one)), (want.clone(), want.clone()));
+            want.check().unwrap();
+        };
+        check(
+            &[],
+            &[("read_iops_sec", 5), ("read_iops_sec_max", 9)],
+            &[("read_iops_sec", 5), ("read_iops_sec_max", 9)],
+        );
+        check(&[("total_iops_sec", 10)], &[("total_iops_sec", 7)], &[("total_iops_sec", 7)]);
+        // The burst of one is beyond what the other allows at any time.
+        check(
+            &[("total_iops_sec", 5), ("total_iops_sec_max", 100)],
+            &[("total_iops_sec", 50)],
+            &[("total_iops_sec", 5), ("total_iops_sec_max", 50)],
+        );
+        check(
+            &[("total_iops_sec", 5), ("total_iops_sec_max", 100)],
+            &[("total_iops_sec", 5)],
+            &[("total_iops_sec", 5)],
+        );
+    }
 }

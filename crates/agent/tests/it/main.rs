@@ -4,6 +4,7 @@
 mod crash;
 mod faults;
 mod images;
+mod limits;
 mod moves;
 mod power;
 mod snapshots;

@@ -295,6 +295,7 @@ pub fn domain(id: Uuid, pool: &str, source: DiskSource) -> Domain {
         disks: vec![disk],
         volumes: Vec::new(),
         config_drive: Some(ConfigDrive { at: at(pool, format!("{id}_disk.config")), files: vec![file] }),
+        limits: Vec::new(),
     }
 }
 

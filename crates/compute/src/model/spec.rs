@@ -50,6 +50,18 @@ pub struct FlavorSnapshot {
     pub extra_specs: BTreeMap<String, String>,
 }
 
+impl FlavorSnapshot {
+    /// Bounds on the use of disks that are made with a server, by the names of QoS specs: `quota:disk_total_iops_sec` is
+    /// `total_iops_sec`. Volumes have those of their types.
+    pub fn disk_limits(&self) -> BTreeMap<String, u64> {
+        let limit = |(name, value): (&String, &String)| {
+            let name = name.strip_prefix("quota:disk_")?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        self.extra_specs.iter().filter_map(limit).collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSnapshot {
     pub id: String,

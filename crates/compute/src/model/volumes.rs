@@ -8,6 +8,8 @@
 //! A change of volumes is a new generation of what is wanted, as every other; but its failure is the volume's and not
 //! the server's: `State::volume_action` tells the two apart.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use umbel_bus::Observed;
 use umbel_core::{Error, Generation, Id, Result, Timestamp};
@@ -70,6 +72,9 @@ pub struct Connection {
     /// Name of the disk in it.
     pub disk: String,
     pub read_only: bool,
+    /// Bounds on its use, by the names of QoS specs: those that are for the hypervisor.
+    #[serde(default)]
+    pub limits: BTreeMap<String, u64>,
 }
 
 /// A volume that is made with its server.
@@ -308,7 +313,7 @@ mod tests {
     }
 
     fn at() -> Connection {
-        Connection { pool: "volumes".into(), disk: "volume-2".into(), read_only: false }
+        Connection { pool: "volumes".into(), disk: "volume-2".into(), read_only: false, limits: BTreeMap::new() }
     }
 
     fn report(server: &Server, volumes: Vec<Uuid>, fault: Option<&str>) -> Observed {

@@ -240,7 +240,12 @@ async fn a_root_volume_stays() {
     assert_eq!(server.state.generation.0, 0, "nothing for the host before the volume is connected");
     tx!(cloud.cells.with_hosts()[0].db, "connect", |tx| {
         let mut server = servers::get_many(tx, &[id]).await?.pop().unwrap();
-        let at = umbel_compute::model::Connection { pool: "p".into(), disk: "d".into(), read_only: false };
+        let at = umbel_compute::model::Connection {
+            pool: "p".into(),
+            disk: "d".into(),
+            read_only: false,
+            limits: Default::default(),
+        };
         server.state = connect_all(&server, &[(server.state.volumes[0].id, at)], server.state.updated_at)?;
         servers::update(tx, &mut server).await
     })

@@ -59,6 +59,11 @@ async fn a_server_boots_from_a_volume_that_is_made_for_it() {
     let boots: Vec<_> = spec.disks.iter().filter(|disk| disk.boot_index == Some(0)).collect();
     assert_eq!((boots.len(), boots[0].serial.as_str()), (1, &root.to_string()[..20]));
     assert_eq!(spec.disks.len(), 3, "two volumes and the config drive");
+    let bounded = async || {
+        let limits = world.hypervisor(HOST).limits(id.uuid(), &root.to_string()[..20]);
+        (limits.iops == Some(500)).then_some(())
+    };
+    until("the volume's type bounds it", bounded).await;
     world.assert_volumes_agree(HOST, "active").await;
     world.assert_no_orphans(&[HOST], "active").await;
 

@@ -80,23 +80,24 @@ async fn a_disk_that_is_open_and_not_shown_is_in_nobodys_way() {
     assert_eq!(hypervisor.disks(id).await.unwrap(), ["volume-1"]);
 }
 
-/// One command on a connection of its own. Nobody else may be connected.
-fn qmp(host: &Host, id: Uuid, command: &str) {
+/// One command on a connection of its own, and its answer. Nobody else may be connected.
+pub fn qmp(host: &Host, id: Uuid, command: &str) -> String {
     let socket = host.guests().join(id.to_string()).join("qmp.sock");
     let mut stream = UnixStream::connect(socket).unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let mut next = || loop {
         let line = lines.next().unwrap().unwrap();
         if line.contains("\"return\"") || line.contains("\"QMP\"") {
-            return;
+            return line;
         }
         assert!(!line.contains("\"error\""), "{line}");
     };
-    next();
+    let mut answer = next();
     for command in [r#"{"execute": "qmp_capabilities"}"#, command] {
         stream.write_all(format!("{}\n", command.replace('\n', " ")).as_bytes()).unwrap();
-        next();
+        answer = next();
     }
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,3 +11,4 @@ mod live;
 mod mirror;
 mod rbd;
 mod support;
+mod throttle;

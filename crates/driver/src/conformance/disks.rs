@@ -5,12 +5,14 @@ use uuid::Uuid;
 
 use super::hypervisor::{Guest, SPARE, becomes, forget, says_times};
 use super::{done, eventually, refused};
-use crate::{Attachment, DomainDisk, Hypervisor, Mirroring, Power};
+use crate::{Attachment, DomainDisk, Hypervisor, Limits, Mirroring, Power};
 
 pub(super) async fn of_nobody(host: &dyn Hypervisor, id: Uuid) {
     refused("disks of an unknown domain", host.disks(id).await, Kind::NotFound);
     refused("detach from an unknown domain", host.detach_disk(id, "serial").await, Kind::NotFound);
     refused("resize for an unknown domain", host.resize_disk(id, "serial", 1).await, Kind::NotFound);
+    let none = Limits::default();
+    refused("limits for an unknown domain", host.limit_disk(id, "serial", &none).await, Kind::NotFound);
     let nowhere = Attachment::Simulated { pool: "p".into(), disk: "d".into() };
     refused("mirror for an unknown domain", host.mirror_disk(id, "serial", &nowhere).await, Kind::NotFound);
     refused("cancel for an unknown domain", host.cancel_mirror(id, "serial").await, Kind::NotFound);
@@ -59,6 +61,13 @@ pub(super) async fn come_and_go(host: &dyn Hypervisor, guest: &Guest) {
     done("resize again", host.resize_disk(id, &first.serial, 2 * SPARE).await);
     done("resize to less than it is", host.resize_disk(id, &first.serial, SPARE).await);
     shows(host, id, guest, &first.serial, 2 * SPARE).await;
+    let some = Limits { iops: Some(1_000), iops_burst: Some(2_000), bytes: Some(1 << 30), ..Limits::default() };
+    for limits in [&some, &some, &Limits::default()] {
+        done("limit", host.limit_disk(id, &first.serial, limits).await);
+    }
+    let bad = Limits { iops: Some(0), ..Limits::default() };
+    refused("a limit that stops the disk", host.limit_disk(id, &first.serial, &bad).await, Kind::BadRequest);
+    refused("limits of a disk that is not there", host.limit_disk(id, "none", &some).await, Kind::NotFound);
     refused("resize of a disk that is not there", host.resize_disk(id, "none", SPARE).await, Kind::NotFound);
 
     done("detach of a disk that is not there", host.detach_disk(id, "none").await);

@@ -233,6 +233,7 @@ async fn limits(bench: &Bench<'_>) {
         read_bytes_burst: Some(4 * MIB),
         write_bytes: Some(3 * MIB),
         write_bytes_burst: Some(9 * MIB),
+        ..Limits::default()
     };
     for limits in [&some, &some, &more, &some] {
         done("limit", pool.limit(&disk, limits).await);

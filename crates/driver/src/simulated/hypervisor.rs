@@ -10,7 +10,9 @@ use umbel_core::{Error, Result};
 use uuid::Uuid;
 
 use super::{Operation, Simulation};
-use crate::{Attachment, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Mirroring, Power};
+use crate::{
+    Attachment, DomainDisk, DomainEvent, DomainSpec, DomainState, HostFacts, Hypervisor, Limits, Mirroring, Power,
+};
 
 /// As many as a slow listener may be behind; more, and it is told that it lags.
 const EVENTS: usize = 1_024;
@@ -42,6 +44,8 @@ struct Domain {
     console: Vec<u8>,
     /// Bytes that the guest was told its disks have grown to, by serial.
     grown: HashMap<String, u64>,
+    /// By serial; gone when it ends.
+    limits: HashMap<String, Limits>,
     /// Where its disks are being brought to, by serial.
     mirrors: HashMap<String, Attachment>,
     has_agent: bool,
@@ -89,6 +93,12 @@ impl SimulatedHypervisor {
     /// The size that the guest was last told of, in bytes.
     pub fn told_size(&self, id: Uuid, serial: &str) -> Option<u64> {
         self.host.domains.lock().get(&id)?.grown.get(serial).copied()
+    }
+
+    /// What bounds a disk of a guest.
+    pub fn limits(&self, id: Uuid, serial: &str) -> Limits {
+        let domains = self.host.domains.lock();
+        domains.get(&id).and_then(|domain| domain.limits.get(serial)).cloned().unwrap_or_default()
     }
 
     /// The guest writes on its serial port.
@@ -222,6 +232,7 @@ impl Hypervisor for SimulatedHypervisor {
         self.change(Operation::Detach, id, |domain| {
             domain.spec.disks.retain(|disk| disk.serial != serial);
             domain.grown.remove(serial);
+            domain.limits.remove(serial);
             domain.mirrors.remove(serial);
         })
         .await
@@ -284,6 +295,23 @@ impl Hypervisor for SimulatedHypervisor {
         self.world.perform(Operation::Query, &id.to_string(), look).await
     }
 
+    async fn limit_disk(&self, id: Uuid, serial: &str, limits: &Limits) -> Result<()> {
+        limits.check()?;
+        let bound = || {
+            let mut domains = self.host.domains.lock();
+            let domain = domains.get_mut(&id).ok_or_else(|| unknown(id))?;
+            if !domain.runs() {
+                return Ok(());
+            }
+            if domain.spec.disks.iter().all(|disk| disk.serial != serial) {
+                return Err(Error::not_found("The guest has no such disk."));
+            }
+            domain.limits.insert(serial.to_owned(), limits.clone());
+            Ok(())
+        };
+        self.world.perform(Operation::Limit, &id.to_string(), bound).await
+    }
+
     async fn freeze(&self, id: Uuid) -> Result<u32> {
         let freeze = || {
             let mut domains = self.host.domains.lock();
@@ -313,6 +341,7 @@ impl Host {
             power: Power::Shutdown,
             console: Vec::new(),
             grown: HashMap::new(),
+            limits: HashMap::new(),
             mirrors: HashMap::new(),
             has_agent: false,
             frozen: false,
@@ -322,6 +351,7 @@ impl Host {
             if !domain.runs() {
                 domain.spec = spec.clone();
                 domain.power = Power::Running;
+                domain.limits.clear();
                 domain.boot();
             }
         })

@@ -99,6 +99,8 @@ impl Flow for ExtendFlow {
                 if there < size {
                     backend.pool.resize(&row.disk, size).await?;
                 }
+                // Limits may be per gigabyte.
+                service.limit_new(&VolumeRow { size_gib: state.new_gib, ..row }, backend).await?;
                 Ok(Next::Go(ExtendStep::Finish))
             }
             ExtendStep::Finish | ExtendStep::Tell => {

@@ -7,6 +7,7 @@ use umbel_core::{Ctx, Error, Id, Result};
 use umbel_db::{Tx, read, tx};
 
 use super::attachments::{is_migrating, mode_of, settle};
+use super::limits::of_size;
 use super::place::type_of;
 use super::{Caller, invalid_volume};
 use crate::Volumes;
@@ -48,7 +49,7 @@ impl Volumes {
             "discard": true,
             "encrypted": volume.encrypted,
             "cacheable": false,
-            "qos_specs": front_end_specs(tx, kind.as_ref()).await?,
+            "qos_specs": front_end_specs(tx, kind.as_ref()).await?.map(|specs| of_size(&specs, volume.size_gib)),
             "umbel_pool": backend.name,
             "umbel_disk": volume.disk,
         });

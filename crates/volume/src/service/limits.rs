@@ -1,6 +1,8 @@
 //! From the QoS specs of a type to the limits that pools keep (`back-end`). Those for whoever attaches a volume
 //! (`front-end`) go out as they are: see `connections`.
 
+use std::collections::BTreeMap;
+
 use umbel_core::Result;
 use umbel_db::Tx;
 use umbel_driver::Limits;
@@ -13,9 +15,14 @@ use crate::store::types::VolumeType;
 impl Volumes {
     /// The limits that a volume's pool keeps, by the volume's type: none without a type, without QoS specs or where
     /// these are for the front end.
-    pub(crate) async fn limits_of(&self, tx: &mut Tx<Volume>, volume_type: Option<&VolumeType>) -> Result<Limits> {
+    pub(crate) async fn limits_of(
+        &self,
+        tx: &mut Tx<Volume>,
+        volume_type: Option<&VolumeType>,
+        size_gib: u64,
+    ) -> Result<Limits> {
         let qos = qos_of(tx, volume_type).await?;
-        Ok(qos.as_ref().map(back_end).unwrap_or_default())
+        Ok(qos.as_ref().map(|qos| back_end(qos, size_gib)).unwrap_or_default())
     }
 }
 
@@ -27,38 +34,29 @@ async fn qos_of(tx: &mut Tx<Volume>, volume_type: Option<&VolumeType>) -> Result
 }
 
 /// A burst goes with its own limit: upstream's RBD driver takes `total_iops_sec_max` for a burst of bytes.
-///
-/// Values that are no numbers, zeros, and bursts that their limit leaves without a meaning say nothing: a type that
-/// somebody spelled wrongly should not keep volumes from being made.
-fn back_end(qos: &Qos) -> Limits {
+fn back_end(qos: &Qos, size_gib: u64) -> Limits {
     if !matches!(qos.consumer.as_str(), "back-end" | "both") {
         return Limits::default();
     }
-    let number = |key: &str| qos.specs.get(key).and_then(|value| value.trim().parse::<u64>().ok()).filter(|n| *n > 0);
-    let pair = |key: &str| {
-        let limit = number(key);
-        let burst = number(&format!("{key}_max")).filter(|burst| limit.is_some_and(|limit| *burst >= limit));
-        (limit, burst)
-    };
-    let ((iops, iops_burst), (bytes, bytes_burst)) = (pair("total_iops_sec"), pair("total_bytes_sec"));
-    let ((read_iops, read_iops_burst), (read_bytes, read_bytes_burst)) =
-        (pair("read_iops_sec"), pair("read_bytes_sec"));
-    let ((write_iops, write_iops_burst), (write_bytes, write_bytes_burst)) =
-        (pair("write_iops_sec"), pair("write_bytes_sec"));
-    Limits {
-        iops,
-        iops_burst,
-        read_iops,
-        read_iops_burst,
-        write_iops,
-        write_iops_burst,
-        bytes,
-        bytes_burst,
-        read_bytes,
-        read_bytes_burst,
-        write_bytes,
-        write_bytes_burst,
+    let specs = of_size(&qos.specs, size_gib);
+    Limits::named(|name| specs.get(name)?.trim().parse().ok())
+}
+
+/// Limits per GiB (`read_iops_sec_per_gb`) as those of a volume of this size, with the least that it has
+/// (`read_iops_sec_per_gb_min`). They replace a fixed limit of the same kind, as upstream has it.
+pub(crate) fn of_size(specs: &BTreeMap<String, String>, size_gib: u64) -> BTreeMap<String, String> {
+    let mut sized = specs.clone();
+    for kind in
+        ["total_iops_sec", "read_iops_sec", "write_iops_sec", "total_bytes_sec", "read_bytes_sec", "write_bytes_sec"]
+    {
+        let mut number = |name: String| sized.remove(&name).and_then(|value| value.trim().parse::<u64>().ok());
+        let (each, least) = (number(format!("{kind}_per_gb")), number(format!("{kind}_per_gb_min")));
+        if let Some(each) = each {
+            let limit = each.saturating_mul(size_gib).max(least.unwrap_or_default());
+            sized.insert(kind.to_owned(), limit.to_string());
+        }
     }
+    sized
 }
 
 #[cfg(test)]
@@ -88,15 +86,15 @@ mod tests {
             ("unknown", "1"),
         ];
         let want = Limits { iops: Some(100), iops_burst: Some(200), read_bytes: Some(1024), ..Limits::default() };
-        assert_eq!(back_end(&qos("back-end", &specs)), want);
-        assert_eq!(back_end(&qos("both", &specs)), want);
-        assert_eq!(back_end(&qos("front-end", &specs)), Limits::default());
+        assert_eq!(back_end(&qos("back-end", &specs), 1), want);
+        assert_eq!(back_end(&qos("both", &specs), 1), want);
+        assert_eq!(back_end(&qos("front-end", &specs), 1), Limits::default());
     }
 
     #[test]
     fn what_would_stop_a_disk_is_left_out() {
         let check = |specs: &[(&str, &str)], want: Limits| {
-            let limits = back_end(&qos("both", specs));
+            let limits = back_end(&qos("both", specs), 1);
             assert_eq!(limits, want);
             limits.check().unwrap();
         };
@@ -106,5 +104,18 @@ mod tests {
             &[("total_bytes_sec", "10"), ("total_bytes_sec_max", "5")],
             Limits { bytes: Some(10), ..Limits::default() },
         );
+    }
+
+    #[test]
+    fn limits_per_gigabyte_grow_with_the_volume() {
+        let specs = [("read_iops_sec_per_gb", "10"), ("read_iops_sec_per_gb_min", "100"), ("read_iops_sec", "7")];
+        let check = |size: u64, want: u64| {
+            let limits = back_end(&qos("both", &specs), size);
+            assert_eq!(limits, Limits { read_iops: Some(want), ..Limits::default() }, "{size}");
+        };
+        check(1, 100);
+        check(20, 200);
+        let sized = of_size(&qos("front-end", &specs).specs, 20);
+        assert_eq!(sized, [("read_iops_sec".to_owned(), "200".to_owned())].into());
     }
 }

@@ -69,7 +69,7 @@ impl Volumes {
     async fn limit_retyped(&self, volume: &VolumeRow) -> Result<()> {
         let limits = read!(self.db, "find a volume's limits", |tx| {
             let kind = type_of(tx, volume).await?;
-            self.limits_of(tx, kind.as_ref()).await
+            self.limits_of(tx, kind.as_ref(), volume.size_gib).await
         })?;
         self.backend_of(volume)?.pool.limit(&volume.disk, &limits).await
     }

@@ -107,7 +107,7 @@ impl Volumes {
     pub(crate) async fn limit_new(&self, row: &VolumeRow, backend: &Backend) -> Result<()> {
         let limits = tx!(self.db, "find a volume's limits", |tx| {
             let kind = type_of(tx, row).await?;
-            self.limits_of(tx, kind.as_ref()).await
+            self.limits_of(tx, kind.as_ref(), row.size_gib).await
         })?;
         match limits == umbel_driver::Limits::default() {
             true => Ok(()),
