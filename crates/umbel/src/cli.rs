@@ -1,16 +1,14 @@
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 use umbel_core::{Error, Result};
 
 use crate::bench::BenchArgs;
 use crate::certs::CertCommand;
 use crate::config::Config;
 use crate::storage::command::StorageArgs;
-use crate::{bench, compose, doctor, storage, up};
+use crate::{bench, compose, doctor, logs, storage, up};
 
 /// An OpenStack-compatible cloud in one binary.
 #[derive(Parser)]
@@ -123,12 +121,7 @@ enum ConfigCommand {
 }
 
 pub fn main(cli: Cli) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&cli.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    logs::begin(&cli.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.map_err(Error::internal).and_then(|runtime| {
         let outcome = runtime.block_on(run(cli.command));

@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 mod doctor;
 mod inprocess;
+mod logs;
 mod neighbours;
 mod progress;
 pub mod roles;

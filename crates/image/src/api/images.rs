@@ -35,7 +35,7 @@ pub async fn list(state: Arc<Images>, req: Req) -> Result<Reply> {
         _ => None,
     };
     let body = ImageList {
-        images: records.iter().map(|record| state.view(record)).collect(),
+        images: state.views(&records).await?,
         first: first_link(&req, IMAGES),
         next,
         schema: "/v2/schemas/images".into(),
@@ -45,10 +45,8 @@ pub async fn list(state: Arc<Images>, req: Req) -> Result<Reply> {
 
 pub async fn show(state: Arc<Images>, req: Req) -> Result<Reply> {
     let record = state.show(&req.ctx, image_id(&req)?).await?;
-    let mut view = state.view(&record);
-    if let Some(progress) = state.twin_progress(&record).await? {
-        view.properties.insert(TWIN_PROPERTY.to_owned(), Some(progress));
-    }
+    let views = state.views(std::slice::from_ref(&record)).await?;
+    let view = views.into_iter().next().ok_or_else(|| Error::internal("an image without a view"))?;
     Ok(Reply::json(200, &view))
 }
 
@@ -94,7 +92,20 @@ pub(super) fn first_link(req: &Req, path: &str) -> String {
 }
 
 impl Images {
-    /// The image as clients see it.
+    /// Images as clients see them, with how far their twins are.
+    async fn views(&self, records: &[Record]) -> Result<Vec<Image>> {
+        let mut progress = self.twin_progress(records).await?;
+        let view = |record: &Record| {
+            let mut view = self.view(record);
+            if let Some(progress) = progress.remove(&record.id) {
+                view.properties.insert(TWIN_PROPERTY.to_owned(), Some(progress));
+            }
+            view
+        };
+        Ok(records.iter().map(view).collect())
+    }
+
+    /// The image without what others make of it.
     fn view(&self, record: &Record) -> Image {
         let (meta, data) = (&record.meta, &record.data);
         let web = self.config.web_store.as_deref().filter(|_| !record.web.is_empty());

@@ -91,24 +91,27 @@ impl Images {
         self.twins.making.lock().get(&(id, store.to_owned())).map(|flow| flow.received.subscribe())
     }
 
-    /// How far an image's twins are, in words; none if there are none.
-    pub(crate) async fn twin_progress(&self, record: &Record) -> Result<Option<String>> {
-        if !is_convertible(record) {
-            return Ok(None);
+    /// How far images' twins are, in words; those that have none are left out. One question for all of them.
+    pub(crate) async fn twin_progress(&self, records: &[Record]) -> Result<HashMap<ImageId, String>> {
+        let ids: Vec<ImageId> =
+            records.iter().filter(|record| is_convertible(record)).map(|record| record.id).collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
         }
-        let mut found = read!(self.db, "show twins", |tx| twins::of_image(tx, record.id).await)?;
-        for twin in &mut found {
+        let mut found: HashMap<ImageId, Vec<Twin>> = HashMap::new();
+        for mut twin in read!(self.db, "show twins", |tx| twins::of_images(tx, &ids).await)? {
             // Fresher than what was noted last.
-            twin.done = self.twins.done(twin).unwrap_or(twin.done);
+            twin.done = self.twins.done(&twin).unwrap_or(twin.done);
+            found.entry(twin.image).or_default().push(twin);
         }
-        Ok(match found.as_slice() {
-            [] => None,
-            [one] => Some(one.progress()),
+        let in_words = |(id, twins): (ImageId, Vec<Twin>)| match twins.as_slice() {
+            [one] => (id, one.progress()),
             many => {
                 let each = many.iter().map(|twin| format!("{}: {}", twin.store, twin.progress()));
-                Some(each.collect::<Vec<_>>().join(", "))
+                (id, each.collect::<Vec<_>>().join(", "))
             }
-        })
+        };
+        Ok(found.into_iter().map(in_words).collect())
     }
 
     /// Where the data are: the raw twins first, then what was uploaded. Waits as long as a twin is under way, until

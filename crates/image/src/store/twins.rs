@@ -66,6 +66,12 @@ pub async fn of_image(tx: &mut Tx<Image>, image: ImageId) -> Result<Vec<Twin>> {
     tx.select(sql).await?.iter().map(twin).collect()
 }
 
+/// Those of several images, by store.
+pub async fn of_images(tx: &mut Tx<Image>, images: &[ImageId]) -> Result<Vec<Twin>> {
+    let sql = Sql::new(COLUMNS).and_in("image_id", images.iter().copied()).push("ORDER BY image_id, store");
+    tx.select(sql).await?.iter().map(twin).collect()
+}
+
 /// Whether a disk belongs to a twin, and therefore to its image.
 pub async fn owns(tx: &mut Tx<Image>, store: &str, disk: &str) -> Result<bool> {
     let sql = "SELECT COUNT(*) AS twins FROM image_twins WHERE store = ? AND disk = ?";

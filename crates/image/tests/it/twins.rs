@@ -106,6 +106,8 @@ async fn every_format_gets_a_twin_and_stays_what_it_was() {
         want.resize(got.len(), 0);
         assert!(got == want, "{kind:?}: other bytes");
         let mut shown = cloud.show(&id).await;
+        let listed = cloud.get(&cloud.member("p"), "/image/v2/images").await.expect(200);
+        assert_eq!(listed["images"][0], shown, "{kind:?}: a list tells it, too");
         assert_eq!(shown["umbel_twin"].take(), "ready");
         shown.as_object_mut().unwrap().remove("umbel_twin");
         assert_eq!(shown, before, "{kind:?}");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use umbel_api::volume::services as wire;
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Kind, LogFilter, LogLevel, Result};
 use umbel_db::read;
 use umbel_http::{Reply, Req, Routes};
 
@@ -171,29 +171,39 @@ async fn logged(state: &Volumes, body: &wire::LogRequest) -> Result<Vec<(String,
     Ok(all.filter(wanted).collect())
 }
 
-/// A process reads its level at its start; another while it runs would be gone with it, and hold for one of several.
+/// Levels are the process's, and so those of all services in it. What runs elsewhere nobody here reaches, and saying yes
+/// would be a lie: 501 where any of those that are meant does. Prefixes are those of our parts: `umbel_volume`.
 async fn set_log(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let body: wire::LogRequest = req.json().await?;
     let level = body.level.clone().unwrap_or_default();
-    let levels = ["CRITICAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG"];
-    if !levels.contains(&level.to_uppercase().as_str()) {
-        return Err(invalid(format!("{level} is not a valid log level.")));
+    let level = LogLevel::parse(&level).ok_or_else(|| invalid(format!("{level} is not a valid log level.")))?;
+    let meant = logged(&state, &body).await?;
+    let elsewhere = meant.iter().find(|(host, _)| !is_of(host, &state.config.host));
+    if let Some((host, binary)) = elsewhere {
+        let message = format!("{binary} of {host} is another process: its log levels are set where it is started.");
+        return Err(Error::new(Kind::NotImplemented, message));
     }
-    logged(&state, &body).await?;
-    Err(Error::new(Kind::NotImplemented, "Log levels are set where the process is started."))
+    let Some(filter) = umbel_core::log_filter() else {
+        return Err(Error::new(Kind::NotImplemented, "Log levels are set where the process is started."));
+    };
+    if !meant.is_empty() {
+        filter.set(body.prefix.as_deref().unwrap_or_default(), level)?;
+    }
+    Ok(Reply::empty(202))
 }
 
 async fn get_log(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     let body: wire::LogRequest = req.json().await?;
     let prefix = body.prefix.clone().unwrap_or_default();
-    let level = tracing::level_filters::LevelFilter::current().to_string().to_uppercase();
-    let levels: BTreeMap<String, String> = ["umbel"]
-        .iter()
-        .filter(|name| name.starts_with(&prefix))
-        .map(|name| ((*name).to_owned(), level.clone()))
+    let known = umbel_core::log_filter().map(LogFilter::levels).unwrap_or_default();
+    let levels: BTreeMap<String, String> = known
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(&prefix))
+        .map(|(name, level)| (name, level.name().to_owned()))
         .collect();
+    let own = |(host, _): &(String, String)| is_of(host, &state.config.host);
     let one = |(host, binary)| wire::LogLevel { host, binary, levels: levels.clone() };
-    let log_levels = logged(&state, &body).await?.into_iter().map(one).collect();
+    let log_levels = logged(&state, &body).await?.into_iter().filter(own).map(one).collect();
     Ok(Reply::json(200, &wire::LogLevels { log_levels }))
 }
 

@@ -10,6 +10,7 @@ mod cloud;
 mod crash;
 mod flows;
 mod groups;
+mod logs;
 mod manageable;
 mod moves;
 mod sources;
