@@ -16,6 +16,7 @@
 mod access;
 mod api;
 pub mod backup;
+mod blocks;
 mod config;
 mod flows;
 mod listing;

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use umbel_core::{Error, Kind, Result};
+use umbel_core::{Error, Id, Kind, Result};
 use umbel_db::tx;
 use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use super::create::BUSY;
 use crate::Volumes;
+use crate::blocks::{Blocks, Kind as BlockKind};
 use crate::model::{VolumeId, VolumeStatus};
 use crate::qcow2::Layout;
 use crate::service::attachments::rest_status;
@@ -64,6 +65,9 @@ pub(crate) struct Upload {
 pub(crate) enum UploadFormat {
     Raw,
     Qcow2,
+    Vmdk,
+    Vdi,
+    Vhd,
 }
 
 impl Upload {
@@ -169,15 +173,23 @@ impl Volumes {
         }
         let Ok(_turn) = self.copying.try_acquire() else { return Ok(Next::Wait(BUSY)) };
         let snapshot = state.snapshot();
-        let info = backend.pool.stat(&state.disk).await?;
-        let size = info.ok_or_else(|| Error::not_found(format!("The disk {} is gone.", state.disk)))?.size;
+        let (pool, disk) = (&backend.pool, &state.disk);
+        // The volume may have grown since.
+        let size = pool.snapshot_size(disk, &snapshot).await?;
+        let blocks = async |kind| {
+            let stored = pool.diff(disk, None, Some(&snapshot)).await?;
+            let id = state.image.parse::<Id<()>>().map_or(0, |id| id.uuid().as_u128());
+            Ok(Blocks::new(kind, size, &stored, id)?.stream(pool.clone(), disk, &snapshot))
+        };
         let (length, data) = match state.format {
-            UploadFormat::Raw => (size, backend.pool.read(&state.disk, Some(&snapshot), 0, size).await?),
+            UploadFormat::Raw => (size, pool.read(disk, Some(&snapshot), 0, size).await?),
             UploadFormat::Qcow2 => {
-                let stored = backend.pool.diff(&state.disk, None, Some(&snapshot)).await?;
-                let layout = Layout::new(size, &stored);
-                (layout.length(), layout.stream(backend.pool.clone(), &state.disk, &snapshot))
+                let layout = Layout::new(size, &pool.diff(disk, None, Some(&snapshot)).await?);
+                (layout.length(), layout.stream(pool.clone(), disk, &snapshot))
             }
+            UploadFormat::Vmdk => blocks(BlockKind::Vmdk).await?,
+            UploadFormat::Vdi => blocks(BlockKind::Vdi).await?,
+            UploadFormat::Vhd => blocks(BlockKind::Vhd).await?,
         };
         self.images.upload(&state.image, Some(length), data).await?;
         Ok(Next::Go(UploadStep::Thaw))

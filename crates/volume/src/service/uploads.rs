@@ -106,7 +106,7 @@ impl Volumes {
     }
 }
 
-/// Only what we can write: no format but raw and qcow2 is made here.
+/// Only what we can write. The image service knows VHD by its own name; upstream takes both.
 fn format_of(new: &NewUpload) -> Result<UploadFormat> {
     if new.container_format == "compressed" {
         return Err(Error::bad_request("Image compression is not allowed on upload."));
@@ -114,7 +114,12 @@ fn format_of(new: &NewUpload) -> Result<UploadFormat> {
     match new.disk_format.as_str() {
         "raw" => Ok(UploadFormat::Raw),
         "qcow2" => Ok(UploadFormat::Qcow2),
-        other => Err(Error::bad_request(format!("A volume can be uploaded as raw or qcow2, not as {other}."))),
+        "vmdk" => Ok(UploadFormat::Vmdk),
+        "vdi" => Ok(UploadFormat::Vdi),
+        "vhd" | "vpc" => Ok(UploadFormat::Vhd),
+        other => Err(Error::bad_request(format!(
+            "A volume can be uploaded as raw, qcow2, vmdk, vdi or vhd, not as {other}."
+        ))),
     }
 }
 
@@ -141,7 +146,7 @@ fn described(volume: &VolumeRow, new: &NewUpload) -> NewImage {
         .collect();
     NewImage {
         name: new.name.clone(),
-        disk_format: new.disk_format.clone(),
+        disk_format: if new.disk_format == "vpc" { "vhd".to_owned() } else { new.disk_format.clone() },
         container_format: new.container_format.clone(),
         visibility: new.visibility.clone(),
         protected: new.protected,
@@ -197,7 +202,9 @@ mod tests {
         };
         check("raw", "bare", true);
         check("qcow2", "bare", true);
-        check("vmdk", "bare", false);
+        check("vmdk", "bare", true);
+        check("vpc", "bare", true);
+        check("vhdx", "bare", false);
         check("raw", "compressed", false);
     }
 
