@@ -3,6 +3,10 @@
 //! Volumes of a server need not be in one group, and mostly are not: upstream makes one snapshot after the other, and
 //! what is between them depends on the guest being held. Here it is one point in each pool even where no agent answers
 //! in the guest.
+//!
+//! That point is the pool's to make: see its `snapshot_together`. On Ceph a disk that several clients write to at once has
+//! no exclusive lock to take, and is at a moment of its own within it. Ours keep the lock also when they are
+//! multi-attached, and local files are open in one guest only.
 
 use std::collections::BTreeSet;
 
