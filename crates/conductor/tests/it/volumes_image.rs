@@ -5,7 +5,7 @@ use umbel_client::NewImage;
 use umbel_compute::flows;
 use umbel_compute::model::*;
 use umbel_compute::store::{actions, servers};
-use umbel_compute::{ImageCatalog, VolumeCatalog};
+use umbel_compute::ImageCatalog;
 use umbel_conductor::Conductor;
 use umbel_core::{Clock, Kind, OnBehalf, SystemClock};
 use umbel_db::tx;

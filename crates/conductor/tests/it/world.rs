@@ -281,7 +281,7 @@ impl World {
                 id: &server.id.to_string(),
                 kind: flows::SERVER_CREATE,
                 first_step: flows::SERVER_CREATE_FIRST,
-                state: &flows::ServerCreate { server_id: server.id, token: Some("token".into()) },
+                state: &flows::ServerCreate { server_id: server.id },
                 request_id: &server.spec.request_id,
                 now,
                 deadline: now.plus(flows::SERVER_CREATE_DEADLINE),
