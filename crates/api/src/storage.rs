@@ -18,6 +18,9 @@ pub static SHOW_TREE: Route = Route::new(Method::Get, "/v1/tree/{kind}/{id}", "s
 /// Stands for a pool's name where the directory of backups is meant. No pool is called so: a slash ends a pool's name.
 pub const BACKUPS: &str = "backups/directory";
 
+/// What is being copied just now: a [`Progress`].
+pub static SHOW_PROGRESS: Route = Route::new(Method::Get, "/v1/progress", "storage:progress:show", Rule::Admin);
+
 /// What differs between pools and databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
@@ -172,10 +175,37 @@ pub struct SnapshotNode {
     pub children: Vec<Node>,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Oldest first.
+    pub running: Vec<Running>,
+}
+
+/// Work under way. Numbers are missing where nobody knows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// `upload`, `twin`, a task's or a workflow's kind.
+    pub what: String,
+    pub owner: Owner,
+    /// ISO 8601, UTC.
+    pub began: String,
+    pub elapsed_seconds: u64,
+    /// Bytes.
+    pub done: Option<u64>,
+    /// Bytes.
+    pub total: Option<u64>,
+    pub percent: Option<u64>,
+    /// Bytes per second, since it began.
+    pub rate: Option<u64>,
+    pub remaining_seconds: Option<u64>,
+    /// The step it is at, or why it waits.
+    pub note: Option<String>,
+}
+
 /// Whose a disk is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
-    /// `image`, `server`, `volume`.
+    /// `image`, `server`, `volume`, `backup`, `snapshot`.
     pub kind: String,
     pub id: String,
     pub name: String,

@@ -1,7 +1,7 @@
 //! What the comparison of pools with this database reads, and nothing else does: all of it at once.
 
-use umbel_core::Result;
-use umbel_db::{Row, Sql, Tx, args};
+use umbel_core::{Result, Timestamp};
+use umbel_db::{Direction, Row, Sql, Tx, args};
 
 use super::Image;
 use crate::model::{ImageId, staged_disk};
@@ -39,6 +39,79 @@ pub async fn disks(tx: &mut Tx<Image>) -> Result<Vec<Known>> {
         }
     }
     Ok(known)
+}
+
+/// Work on an image that takes its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub image: ImageId,
+    /// The image's; empty if it has none.
+    pub name: String,
+    /// `upload`, `twin`, or a task's kind.
+    pub what: String,
+    pub began: Timestamp,
+    /// Bytes.
+    pub done: Option<u64>,
+    /// Bytes.
+    pub total: Option<u64>,
+    pub note: Option<String>,
+}
+
+/// Uploads, conversions and tasks that are under way, some of them if there are more.
+pub async fn running(tx: &mut Tx<Image>, limit: usize) -> Result<Vec<Running>> {
+    let mut all = Vec::new();
+    // An upload begins when its image was changed last: nothing else changes it meanwhile.
+    let uploads = Sql::new("SELECT id, name, size, upload_bytes, updated_at FROM images")
+        .and("upload_token IS NOT NULL", args![])
+        .order(&[("id", Direction::Asc)]);
+    for row in tx.select(uploads.limit(limit)).await? {
+        all.push(Running {
+            image: row.id("id")?,
+            name: row.opt_text("name")?.unwrap_or_default(),
+            what: "upload".to_owned(),
+            began: row.time("updated_at")?,
+            done: Some(row.uint("upload_bytes")?),
+            total: row.opt_uint("size")?,
+            note: None,
+        });
+    }
+    let twins = "SELECT t.image_id AS id, i.name AS name, t.state AS state, t.bytes_done AS bytes_done, \
+        t.bytes_total AS bytes_total, t.reason AS reason, t.created_at AS created_at \
+        FROM image_twins t LEFT JOIN images i ON i.id = t.image_id";
+    let twins = Sql::new(twins)
+        .and_in("t.state", ["waiting", "running"])
+        .order(&[("t.created_at", Direction::Asc), ("t.image_id", Direction::Asc)]);
+    for row in tx.select(twins.limit(limit)).await? {
+        let total = row.uint("bytes_total")?;
+        let waits = row.text("state")? == "waiting";
+        all.push(Running {
+            image: row.id("id")?,
+            name: row.opt_text("name")?.unwrap_or_default(),
+            what: "twin".to_owned(),
+            began: row.time("created_at")?,
+            done: Some(row.uint("bytes_done")?),
+            total: (total > 0).then_some(total),
+            note: row.opt_text("reason")?.or_else(|| waits.then(|| "waiting".to_owned())),
+        });
+    }
+    let tasks = "SELECT k.image_id AS id, i.name AS name, k.kind AS kind, k.message AS message, \
+        k.created_at AS created_at FROM image_tasks k LEFT JOIN images i ON i.id = k.image_id";
+    let tasks = Sql::new(tasks)
+        .and_in("k.status", ["pending", "processing"])
+        .and("k.image_id IS NOT NULL", args![])
+        .order(&[("k.created_at", Direction::Asc), ("k.id", Direction::Asc)]);
+    for row in tx.select(tasks.limit(limit)).await? {
+        all.push(Running {
+            image: row.id("id")?,
+            name: row.opt_text("name")?.unwrap_or_default(),
+            what: row.text("kind")?,
+            began: row.time("created_at")?,
+            done: None,
+            total: None,
+            note: row.opt_text("message")?.filter(|message| !message.is_empty()),
+        });
+    }
+    Ok(all)
 }
 
 /// Images with this id or name, deleted ones left out.

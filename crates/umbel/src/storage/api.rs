@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use umbel_api::storage::{MEND, Mend, SHOW_AUDIT, SHOW_LAST, SHOW_TREE};
+use umbel_api::storage::{MEND, Mend, Progress, SHOW_AUDIT, SHOW_LAST, SHOW_PROGRESS, SHOW_TREE};
 use umbel_core::{Error, Result};
 use umbel_http::{FaultStyle, Reply, Req, Routes, Service};
 
@@ -9,6 +9,7 @@ use super::StorageAudit;
 /// The operator's API, below `/storage`.
 pub fn service(state: Arc<StorageAudit>) -> Service {
     let routes = Routes::new(state).on(&SHOW_AUDIT, show).on(&SHOW_LAST, last).on(&MEND, mend).on(&SHOW_TREE, tree);
+    let routes = routes.on(&SHOW_PROGRESS, progress);
     // A list of what to mend has an entry per finding.
     let mut service = Service::new("/storage", FaultStyle::Placement).routes(routes);
     service.max_json = 16 << 20;
@@ -22,6 +23,10 @@ async fn show(state: Arc<StorageAudit>, _: Req) -> Result<Reply> {
 async fn last(state: Arc<StorageAudit>, _: Req) -> Result<Reply> {
     let last = state.last.show().ok_or_else(|| Error::not_found("Nothing was compared yet."))?;
     Ok(Reply::json(200, &last))
+}
+
+async fn progress(state: Arc<StorageAudit>, _: Req) -> Result<Reply> {
+    Ok(Reply::json(200, &Progress { running: state.running().await? }))
 }
 
 async fn mend(state: Arc<StorageAudit>, mut req: Req) -> Result<Reply> {

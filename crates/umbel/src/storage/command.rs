@@ -3,11 +3,12 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use http::Method;
 use serde::de::DeserializeOwned;
-use umbel_api::storage::{Audit, Finding, Mend, Tree, Which};
+use umbel_api::storage::{Audit, Finding, Mend, Progress, Tree, Which};
 use umbel_client::{Body, Cloud, HttpTransport, Transport, collect, find_cloud, find_cloud_in};
 use umbel_core::{Error, Kind, Result};
 
@@ -45,6 +46,12 @@ enum What {
         #[arg(long, requires = "fix", value_name = "POOL/DISK")]
         only: Vec<String>,
     },
+    /// Lists what is being copied, converted and flattened, with how far it is.
+    Progress {
+        /// Show it again each second until nothing is left.
+        #[arg(long)]
+        follow: bool,
+    },
     /// Draws who descends from whom: parents, snapshots, clones, and the room they take.
     Tree {
         /// Id or name of an image, a server or a volume; or POOL/DISK.
@@ -62,7 +69,7 @@ pub async fn run(args: StorageArgs) -> Result<()> {
         Some(dir) => find_cloud_in(&dir.join("clouds.yaml"), &args.cloud)?,
         None => find_cloud(&args.cloud)?,
     };
-    let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(!config.verify)?);
+    let transport: Arc<dyn Transport> = Arc::new(HttpTransport::of(&config)?);
     let cloud = Cloud::connect(&config, transport.clone()).await?;
     let operator = Operator { root: root(&cloud)?, cloud, transport };
     match args.what {
@@ -70,6 +77,7 @@ pub async fn run(args: StorageArgs) -> Result<()> {
             let wanted = fix.then_some(Wanted { yes, only });
             audit(&operator, wanted, args.json).await
         }
+        What::Progress { follow } => progress(&operator, follow, args.json).await,
         What::Tree { what, kind } => {
             let path = format!("/v1/tree/{}/{}", segment(&kind), segment(&what));
             let tree: Tree = operator.ask(Method::GET, &path, Body::Empty).await?;
@@ -78,6 +86,23 @@ pub async fn run(args: StorageArgs) -> Result<()> {
                 false => print(&draw::tree(&tree)),
             }
         }
+    }
+}
+
+/// Between two looks of `--follow`.
+const AGAIN: Duration = Duration::from_secs(1);
+
+async fn progress(operator: &Operator, follow: bool, json: bool) -> Result<()> {
+    loop {
+        let progress: Progress = operator.ask(Method::GET, "/v1/progress", Body::Empty).await?;
+        match json {
+            true => print_json(&progress)?,
+            false => print(&draw::progress(&progress))?,
+        }
+        if !follow || progress.running.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -129,6 +154,9 @@ async fn audit(operator: &Operator, wanted: Option<Wanted>, json: bool) -> Resul
 fn tell(audit: &Audit) -> Result<()> {
     for foreign in &audit.foreign {
         eprintln!("umbel: foreign {}/{}: not of our making, and left alone.", foreign.pool, foreign.name);
+    }
+    for one in &audit.unmanaged {
+        eprintln!("umbel: unmanaged {}/{}: since {}, and left alone.", one.pool, one.name, one.since);
     }
     print(&draw::audit(audit))
 }

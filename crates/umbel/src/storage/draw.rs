@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use umbel_api::storage::{Audit, Finding, Node, SnapshotNode, Tree};
+use umbel_api::storage::{Audit, Finding, Node, Progress, SnapshotNode, Tree};
 use umbel_core::{GIB, MIB};
 
 /// One line of a finding.
@@ -24,6 +24,44 @@ pub fn audit(audit: &Audit) -> String {
     match audit.findings.as_slice() {
         [] => "0\n".to_owned(),
         findings => findings.iter().map(|found| finding(found) + "\n").collect(),
+    }
+}
+
+/// A line for each work under way.
+pub fn progress(progress: &Progress) -> String {
+    let mut text = String::new();
+    for one in &progress.running {
+        let percent = one.percent.map_or_else(|| "   -".to_owned(), |percent| format!("{percent:>3}%"));
+        let owner = match one.owner.name.as_str() {
+            "" => one.owner.id.clone(),
+            name => format!("{name} ({})", one.owner.id),
+        };
+        let amount = match (one.done, one.total) {
+            (Some(done), Some(total)) => format!("  {} of {}", bytes(done), bytes(total)),
+            (Some(done), None) => format!("  {}", bytes(done)),
+            _ => String::new(),
+        };
+        let rate = one.rate.map_or_else(String::new, |rate| format!(", {}/s", bytes(rate)));
+        let time = match one.remaining_seconds {
+            Some(left) => format!("{} left", span(left)),
+            None => format!("for {}", span(one.elapsed_seconds)),
+        };
+        let note = one.note.as_ref().map_or_else(String::new, |note| format!("  {note}"));
+        let (what, kind) = (&one.what, &one.owner.kind);
+        let _ = writeln!(text, "{percent}  {what} {kind} {owner}{amount}{rate}, {time}{note}");
+    }
+    match text.is_empty() {
+        true => "Nothing is being copied.\n".to_owned(),
+        false => text,
+    }
+}
+
+/// `45 s`, `12 min`, `3 h 5 min`.
+fn span(seconds: u64) -> String {
+    match (seconds / 3_600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }
 
@@ -100,7 +138,7 @@ pub fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use umbel_api::storage::{FindingKind, Owner};
+    use umbel_api::storage::{FindingKind, Owner, Running};
 
     use super::*;
 
@@ -118,6 +156,37 @@ mod tests {
         };
         let told = audit(&Audit { findings: vec![found], ..Audit::default() });
         assert_eq!(told, "orphan p/d: No volume has this disk. --fix removes it.\n");
+    }
+
+    #[test]
+    fn work_is_a_line() {
+        assert_eq!(progress(&Progress::default()), "Nothing is being copied.\n");
+        let owner = Owner { kind: "image".into(), id: "1".into(), name: "web".into() };
+        let twin = Running {
+            what: "twin".into(),
+            owner: owner.clone(),
+            began: String::new(),
+            elapsed_seconds: 4,
+            done: Some(MIB),
+            total: Some(GIB),
+            percent: Some(0),
+            rate: Some(MIB / 4),
+            remaining_seconds: Some(4_092),
+            note: None,
+        };
+        let task = Running {
+            what: "import".into(),
+            done: None,
+            total: None,
+            percent: None,
+            rate: None,
+            remaining_seconds: None,
+            note: Some("Copied 3 MiB".into()),
+            ..twin.clone()
+        };
+        let text = "  0%  twin image web (1)  1 MiB of 1 GiB, 256 KiB/s, 1 h 8 min left\n   \
+                    -  import image web (1), for 4 s  Copied 3 MiB\n";
+        assert_eq!(progress(&Progress { running: vec![twin, task] }), text);
     }
 
     #[test]

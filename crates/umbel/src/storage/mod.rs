@@ -14,6 +14,7 @@ mod compare;
 mod draw;
 mod last;
 mod names;
+mod progress;
 mod rows;
 mod tree;
 

@@ -22,8 +22,8 @@ const CONNECTIONS: u32 = 1;
 
 /// The databases of the roles in this process.
 pub struct Sources {
-    image: Option<Db<Image>>,
-    volume: Option<Db<Volume>>,
+    pub(super) image: Option<Db<Image>>,
+    pub(super) volume: Option<Db<Volume>>,
     api: Option<Db<Api>>,
     cells: Vec<Db<Cell>>,
     /// The host whose own pools are reached from here; simulated ones are `<host>-<number>`.

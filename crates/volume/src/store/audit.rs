@@ -1,7 +1,7 @@
 //! What the comparison of pools with this database reads, and nothing else does: all of it at once.
 
-use umbel_core::Result;
-use umbel_db::{Row, Sql, Tx, args};
+use umbel_core::{GIB, Result, Timestamp};
+use umbel_db::{Direction, Row, Sql, Tx, args};
 
 use super::Volume;
 
@@ -73,6 +73,66 @@ pub async fn backups(tx: &mut Tx<Volume>) -> Result<Vec<KnownBackup>> {
         })
     };
     tx.fetch_all(sql, args![]).await?.iter().map(read).collect()
+}
+
+/// A workflow under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// `volume`, `snapshot`, `backup`, or `group` where it works on none of these.
+    pub noun: &'static str,
+    pub id: String,
+    /// Empty if it has none.
+    pub name: String,
+    /// The workflow's kind.
+    pub what: String,
+    pub began: Timestamp,
+    /// Of what it copies, where it copies.
+    pub percent: Option<u64>,
+    /// Bytes of what it works on.
+    pub size: u64,
+    /// The step it is at; that it failed and is undone, if it is.
+    pub note: Option<String>,
+}
+
+/// Workflows with how far they are, oldest first; the first of them if there are more.
+pub async fn running(tx: &mut Tx<Volume>, limit: usize) -> Result<Vec<Running>> {
+    let sql = "SELECT w.id AS id, w.kind AS kind, w.step AS step, w.direction AS direction, \
+            w.created_at AS created_at, v.id AS volume_id, v.name AS volume_name, v.size_gib AS volume_gib, \
+            v.progress AS volume_percent, s.id AS snapshot_id, s.name AS snapshot_name, s.size_gib AS snapshot_gib, \
+            b.id AS backup_id, b.name AS backup_name, b.size_gib AS backup_gib, b.progress AS backup_percent \
+        FROM workflows w LEFT JOIN volumes v ON v.id = w.id LEFT JOIN snapshots s ON s.id = w.id \
+            LEFT JOIN backups b ON b.id = w.id";
+    let sql = Sql::new(sql).order(&[("w.created_at", Direction::Asc), ("w.id", Direction::Asc)]).limit(limit);
+    let rows = tx.select(sql).await?;
+    rows.iter().map(read_running).collect()
+}
+
+fn read_running(row: &Row) -> Result<Running> {
+    let mut noun = "group";
+    for one in ["volume", "snapshot", "backup"] {
+        if row.opt_text(&format!("{one}_id"))?.is_some() {
+            noun = one;
+        }
+    }
+    let step = row.text("step")?;
+    let note = match row.text("direction")?.as_str() {
+        "forward" => step,
+        _ => format!("{step}, undone"),
+    };
+    let known = noun != "group";
+    Ok(Running {
+        noun,
+        id: row.text("id")?,
+        name: if known { row.opt_text(&format!("{noun}_name"))?.unwrap_or_default() } else { String::new() },
+        what: row.text("kind")?,
+        began: row.time("created_at")?,
+        percent: match noun {
+            "volume" | "backup" => row.opt_uint(&format!("{noun}_percent"))?,
+            _ => None,
+        },
+        size: if known { row.opt_uint(&format!("{noun}_gib"))?.unwrap_or(0).saturating_mul(GIB) } else { 0 },
+        note: Some(note),
+    })
 }
 
 /// Volumes with this id or name, deleted ones left out.
