@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use umbel_api::Rule;
 use umbel_api::volume::actions::{SNAPSHOT_ACTION, VOLUME_ACTION};
 use umbel_core::{Error, Id, Result};
 use umbel_http::{Reply, Req, Routes};
@@ -39,13 +40,22 @@ pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
     routes.on(&VOLUME_ACTION, on_volume).on(&SNAPSHOT_ACTION, on_snapshot)
 }
 
+/// All others change something.
+const FOR_READERS: [&str; 1] = ["os-show_image_metadata"];
+
 async fn read<T>(state: Arc<Volumes>, mut req: Req, param: &str, what: &str) -> Result<Action<Id<T>>> {
     let caller = Caller::of(&req.ctx)?;
     let id = req.id(param, what)?;
     let body: Map<String, Value> = req.json().await?;
     let mut members = body.into_iter();
     match (members.next(), members.next()) {
-        (Some((name, body)), None) => Ok(Action { state, req, caller, id, name, body }),
+        (Some((name, body)), None) => {
+            // Actions for administrators say so themselves.
+            let rule = if FOR_READERS.contains(&name.as_str()) { Rule::Reader } else { Rule::Member };
+            let policy = format!("volume_extension:volume_actions:{}", name.trim_start_matches("os-"));
+            umbel_auth::authorize(rule, &policy, &req.ctx)?;
+            Ok(Action { state, req, caller, id, name, body })
+        }
         _ => Err(Error::bad_request("The body of an action has exactly one member, which names it.")),
     }
 }
