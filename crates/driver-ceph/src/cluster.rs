@@ -1,16 +1,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::Capacity;
 
 use crate::errno::{ETIMEDOUT, Failed};
 use crate::ffi::{self, Client, Connection};
+use crate::figures::Figures;
 use crate::predecessor;
 use crate::usage::Usage;
 
@@ -35,7 +35,8 @@ pub struct CephConfig {
     /// A directory of this process alone in which it notes its clients, so that a later one can shut out what a killed one
     /// left ([`crate::predecessor`]). None: what it left is in use until the cluster forgets it, after 30 s or later.
     pub clients: Option<PathBuf>,
-    /// Control operations at a time; more wait. Measured: clones per second grow up to 16 and hardly beyond.
+    /// Control operations at a time; more wait. Measured: clones per second grow up to 16 and hardly beyond. What takes as
+    /// long as a disk is large has as many turns of its own: sixteen roll-backs of terabytes do not keep a clone waiting.
     pub parallel: usize,
 }
 
@@ -71,21 +72,25 @@ pub struct CephCluster {
     connecting: Mutex<Option<Failure>>,
     failures: AtomicU64,
     fsid: OnceLock<String>,
-    permits: Arc<Semaphore>,
-    usage: Mutex<Option<(Instant, Arc<Usage>)>>,
+    turns: Arc<Semaphore>,
+    long_turns: Arc<Semaphore>,
+    figures: Figures,
+    itself: Weak<CephCluster>,
 }
 
 impl CephCluster {
     /// Sends nothing and reads nothing yet.
     pub fn new(config: CephConfig) -> Arc<Self> {
-        Arc::new(CephCluster {
-            permits: Arc::new(Semaphore::new(config.parallel.max(1))),
+        Arc::new_cyclic(|itself| CephCluster {
+            turns: Arc::new(Semaphore::new(config.parallel.max(1))),
+            long_turns: Arc::new(Semaphore::new(config.parallel.max(1))),
             config,
             connection: RwLock::new(None),
             connecting: Mutex::new(None),
             failures: AtomicU64::new(0),
             fsid: OnceLock::new(),
-            usage: Mutex::new(None),
+            figures: Figures::default(),
+            itself: itself.clone(),
         })
     }
 
@@ -114,23 +119,32 @@ impl CephCluster {
         Some(self.fsid.get_or_init(|| fsid).clone())
     }
 
-    /// Runs blocking calls on a thread for them, when there is one to spare.
+    /// Runs blocking calls on a thread for them, when it is their turn.
     ///
-    /// The answer comes within [`CephConfig::operation_timeout`]. The calls go on until they end, and their thread is
-    /// theirs until then, also when the future is dropped: librbd cannot be interrupted.
+    /// The answer comes within [`CephConfig::operation_timeout`], and the turn within as long. The calls go on until they
+    /// end, and turn and thread are theirs until then, also when the future is dropped: librbd cannot be interrupted.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = self.connection().await?;
+        // Nobody queues for a cluster that cannot be reached.
+        self.connection().await?;
         let limit = self.config.operation_timeout();
-        match tokio::time::timeout(limit, self.run_on(connection.clone(), work)).await {
-            Ok(outcome) => outcome,
+        let turn = tokio::time::timeout(limit, self.turns.clone().acquire_owned());
+        // Whoever is before us hangs. That says nothing of the connection that is used when it is our turn.
+        let turn = turn.await.map_err(|_| silent(format!("no turn within {limit:?}")))?.map_err(Error::internal)?;
+        let connection = self.connection().await?;
+        let used = connection.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&used)
+        });
+        match tokio::time::timeout(limit, work).await {
+            Ok(outcome) => outcome.map_err(Error::internal)?,
             Err(_) => {
                 // Whatever it holds, it holds in this client's name.
                 connection.lose();
-                Err(Error::new(Kind::Timeout, "The storage cluster did not answer in time.")
-                    .because(format!("no answer of an operation within {limit:?}")))
+                Err(silent(format!("no answer of an operation within {limit:?}")))
             }
         }
     }
@@ -140,24 +154,20 @@ impl CephCluster {
         &self,
         work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.connection().await?;
+        let turn = self.long_turns.clone().acquire_owned().await.map_err(Error::internal)?;
         let connection = self.connection().await?;
-        self.run_on(connection, work).await
-    }
-
-    async fn run_on<T: Send + 'static>(
-        &self,
-        connection: Arc<Connection>,
-        work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
         let work = move || {
-            let _permit = permit;
+            let _turn = turn;
             work(&connection)
         };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
     }
 
     /// Room in a pool; nothing if the cluster does not know (yet). At most ten seconds old, unless that would be no answer.
+    ///
+    /// # Errors
+    /// `Timeout` within seconds from a cluster that does not answer, whatever else waits for it.
     pub(crate) async fn capacity(&self, pool: &str) -> Result<Option<Capacity>> {
         match self.usage_within(USAGE_AGE).await?.pool(pool) {
             Some(capacity) if capacity.free > 0 => Ok(Some(capacity)),
@@ -172,20 +182,24 @@ impl CephCluster {
     }
 
     async fn usage_within(&self, age: Duration) -> Result<Arc<Usage>> {
-        // Held while asking, so that many callers ask once.
-        let mut kept = self.usage.lock().await;
-        if let Some((at, usage)) = &*kept
-            && at.elapsed() < age
-        {
-            return Ok(usage.clone());
-        }
-        let answer = self.run(|connection| {
+        let itself = self.itself.clone();
+        self.figures
+            .within(age, async move {
+                let cluster = itself.upgrade().ok_or_else(|| Error::internal("the cluster is not used any more"))?;
+                cluster.usage().await
+            })
+            .await
+    }
+
+    /// Takes no turn: who asks for figures wants to know just then whether the cluster answers.
+    async fn usage(&self) -> Result<Arc<Usage>> {
+        let connection = self.connection().await?;
+        let ask = move || {
             let command = r#"{"prefix": "df", "detail": "detail", "format": "json"}"#;
             connection.mon_command(command).map_err(|failed| failed.about("The capacity of the storage cluster"))
-        });
-        let usage = Arc::new(Usage::parse(&answer.await?)?);
-        *kept = Some((Instant::now(), usage.clone()));
-        Ok(usage)
+        };
+        let answer = tokio::task::spawn_blocking(ask).await.map_err(Error::internal)??;
+        Ok(Arc::new(Usage::parse(&answer)?))
     }
 
     async fn connection(&self) -> Result<Arc<Connection>> {
@@ -228,20 +242,25 @@ impl CephCluster {
     }
 }
 
-/// What the last attempt to connect said, for those who waited for it.
-struct Failure {
+/// What all are told that do not wait any longer.
+pub(crate) fn silent(cause: String) -> Error {
+    Error::new(Kind::Timeout, "The storage cluster did not answer in time.").because(cause)
+}
+
+/// What an attempt said, for all those who waited for it.
+pub(crate) struct Failure {
     kind: Kind,
     message: String,
     cause: String,
 }
 
 impl Failure {
-    fn of(error: &Error) -> Self {
+    pub fn of(error: &Error) -> Self {
         let cause = error.cause().unwrap_or_default().to_owned();
         Failure { kind: error.kind(), message: error.message().to_owned(), cause }
     }
 
-    fn to_error(&self) -> Error {
+    pub fn to_error(&self) -> Error {
         Error::new(self.kind, self.message.clone()).because(&self.cause)
     }
 }

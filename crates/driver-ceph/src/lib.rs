@@ -1,7 +1,7 @@
 //! Disks in Ceph: the [`Pool`](umbel_driver::Pool) trait over librbd, which is opened at run time.
 //!
 //! A [`CephCluster`] is a connection, a [`CephPool`] one of its pools. Control operations block, and run on at most sixteen
-//! threads at a time; data move by librbd's asynchronous calls and hold no thread.
+//! threads at a time, those that take as long as a disk is large on as many others; data move by librbd's asynchronous calls and hold no thread.
 //!
 //! Decisions:
 //! * **Clone v2**, always. A snapshot then needs no protection, and an image can be removed while it has clones: the
@@ -20,9 +20,11 @@ mod differ;
 mod doctor;
 mod errno;
 mod ffi;
+mod figures;
 mod limits;
 mod names;
 mod patch;
+mod point;
 mod pool;
 mod predecessor;
 mod remove;

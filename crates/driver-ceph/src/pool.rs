@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use umbel_core::{Error, Result};
+use umbel_core::{Error, Kind, Result};
 use umbel_driver::{
     Attachment, ByteStream, Capacity, ChangeStream, Child, DiskInfo, Extent, Hidden, Limits, Location, Pool, Progress,
     Removed, Usage, WriteOptions, check_together,
 };
 
 use crate::cluster::CephCluster;
-use crate::errno::{EEXIST, ENOENT, ENOSPC, Failed};
+use crate::errno::{ENOENT, ENOSPC, Failed};
 use crate::ffi::{Access, Connection, Image, IoCtx, Parent, Which};
-use crate::{differ, limits, names, patch, remove, together, transfer};
+use crate::{differ, limits, names, patch, point, remove, together, transfer};
 
 const SCHEME: &str = "rbd";
 
@@ -36,7 +36,13 @@ impl CephName {
 
     /// Bytes that may be written to the pool; nothing if that is not known, and `NoSpace` if there are none.
     pub async fn room(&self, cluster: &CephCluster, disk: &str) -> Result<Option<u64>> {
-        match cluster.capacity(&self.0).await?.map(|capacity| capacity.free) {
+        let free = match cluster.capacity(&self.0).await {
+            Ok(capacity) => capacity.map(|capacity| capacity.free),
+            // Monitors that are busy electing are no reason not to try: what is to be done needs them rarely, and waits longer.
+            Err(error) if error.is(Kind::Timeout) => None,
+            Err(error) => return Err(error),
+        };
+        match free {
             Some(0) => Err(self.full(disk)),
             free => Ok(free),
         }
@@ -172,11 +178,11 @@ impl Pool for CephPool {
 
     async fn snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         check_name(snapshot)?;
-        let snapshot = snapshot.to_owned();
-        self.run(with(disk, move |ceph, disk, image| match image.create_snapshot(&snapshot) {
-            Err(failed) if !failed.is(EEXIST) => Err(failed.about(&ceph.snapshot(disk, &snapshot))),
-            _ => Ok(()),
-        }))
+        let (disk, snapshot) = (disk.to_owned(), snapshot.to_owned());
+        self.run(move |ceph, pool| {
+            let image = pool.open(Which::Name(&disk), None, Access::Write).map_err(|f| f.about(&ceph.disk(&disk)))?;
+            point::make(pool, &disk, &image, &snapshot).map_err(|failed| failed.about(&ceph.snapshot(&disk, &snapshot)))
+        })
         .await
     }
 

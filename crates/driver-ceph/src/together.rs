@@ -21,6 +21,7 @@ use umbel_core::{Error, Kind, Result};
 
 use crate::errno::{EAGAIN, EBUSY, EEXIST, ENOENT, Failed};
 use crate::ffi::{Access, Event, Hold, Image, IoCtx, Which};
+use crate::point;
 use crate::pool::CephName;
 
 /// How long guests may have to wait for the slowest disk, before all of them are let go and nothing is made.
@@ -57,7 +58,7 @@ pub fn snapshot(ceph: &CephName, pool: &IoCtx, disks: &[(String, String)]) -> Re
     }
     for _ in 0..ATTEMPTS {
         match attempt(&locked, &free) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return check(ceph, pool, &locked, &free),
             Err(lost) => {
                 take_back(ceph, locked.iter().chain(&free))?;
                 if let Some((disk, failed)) = lost {
@@ -68,6 +69,17 @@ pub fn snapshot(ceph: &CephName, pool: &IoCtx, disks: &[(String, String)]) -> Re
     }
     Err(Error::new(Kind::Busy, "The disks are so busy that they cannot be snapshotted at one point in time.")
         .because(format!("no lock of all {} disks in {ATTEMPTS} attempts", locked.len())))
+}
+
+/// All of them, or none.
+fn check(ceph: &CephName, pool: &IoCtx, locked: &[Part<'_>], free: &[Part<'_>]) -> Result<()> {
+    for part in locked.iter().chain(free) {
+        if let Err(failed) = point::check(pool, part.disk, &part.image, part.snapshot) {
+            take_back(ceph, locked.iter().chain(free))?;
+            return Err(failed.about(&ceph.snapshot(part.disk, part.snapshot)));
+        }
+    }
+    Ok(())
 }
 
 fn open<'a>(pool: &IoCtx, disk: &'a str, snapshot: &'a str) -> Result<Part<'a>, Failed> {

@@ -316,7 +316,11 @@ impl Filling<'_> {
 
     /// What was free at first is written to.
     async fn look_for_room(&mut self) -> Result<()> {
-        let free = self.cluster.capacity_now(&self.ceph.0).await?.map(|capacity| capacity.free);
+        let free = match self.cluster.capacity_now(&self.ceph.0).await {
+            Ok(capacity) => capacity.map(|capacity| capacity.free),
+            Err(error) if error.is(Kind::Timeout) => None,
+            Err(error) => return Err(error),
+        };
         self.room = match free {
             // Others have made room. Whether our own bytes are counted yet cannot be told, so they are taken to be not.
             Some(free) if free > self.stored => free,

@@ -157,6 +157,31 @@ async fn a_refused_removal_is_not_taken_for_done() {
     assert_eq!(pool.remove("image").await.unwrap(), Removed::Gone);
 }
 
+/// Ceph 16 makes one without its object map in a full pool, with success, and cannot open it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_opened_is_not_made() {
+    let own = OwnPool::new("unmade");
+    let pool = own.open(&admin());
+    for disk in ["one", "two"] {
+        put(&pool, disk, 4 * MIB).await;
+    }
+    tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "4194304"]);
+    eventually("the quota is noticed", async || is_full(&own)).await;
+    let refused = async |made: umbel_core::Result<()>| {
+        let error = made.unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace, "{}", error.for_log());
+        for disk in ["one", "two"] {
+            assert_eq!(pool.stat(disk).await.unwrap().unwrap().snapshots, [""; 0], "{}", error.for_log());
+        }
+    };
+    refused(pool.snapshot("one", "snap").await).await;
+    refused(pool.snapshot_together(&[("one", "snap"), ("two", "snap")]).await).await;
+    tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "0"]);
+    eventually("there is room again", async || !is_full(&own)).await;
+    pool.snapshot("one", "snap").await.unwrap();
+    assert!(pool.read("one", Some("snap"), 0, 1).await.is_ok());
+}
+
 /// The quota is met in the middle: a disk is begun, and must go.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_stops_where_the_pool_ends() {
