@@ -64,7 +64,7 @@ impl Images {
     /// # Errors
     /// 409 if it is not queued; 400 for content that is refused or incomplete; 413 over a limit or in a full pool; 410
     /// if the image was deleted meanwhile.
-    pub async fn upload(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
+    pub async fn upload(self: &Arc<Self>, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
         self.take_in(ctx, id, how, body, Aim::Store).await
     }
 
@@ -73,11 +73,18 @@ impl Images {
     ///
     /// # Errors
     /// As [`Images::upload`], but for refused content.
-    pub async fn stage(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
+    pub async fn stage(self: &Arc<Self>, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream) -> Result<()> {
         self.take_in(ctx, id, how, body, Aim::Stage).await
     }
 
-    async fn take_in(&self, ctx: &Ctx, id: ImageId, how: UploadRequest, body: ByteStream, aim: Aim) -> Result<()> {
+    async fn take_in(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        id: ImageId,
+        how: UploadRequest,
+        body: ByteStream,
+        aim: Aim,
+    ) -> Result<()> {
         let (claim, record, most) = match self.claim(ctx, id, &how, aim).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -138,11 +145,17 @@ impl Images {
         bare.contains(&container).then(|| Inspector::new(format, self.config.max_virtual_size))
     }
 
-    async fn receive(&self, upload: Upload, stream: ByteStream, aim: Aim) -> Result<()> {
+    async fn receive(self: &Arc<Self>, upload: Upload, stream: ByteStream, aim: Aim) -> Result<()> {
         let id = upload.claim.image;
         self.uploads.add(id, &upload.flow);
         let result = match self.transfer(&upload, stream).await {
             Ok(content) => self.complete(&upload, content, aim).await,
+            // To take it away takes as long again as to find out that the pool does not answer. Nobody has to wait for that.
+            Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Unavailable) => {
+                let (images, claim, pool) = (self.clone(), upload.claim.clone(), upload.pool.clone());
+                tokio::spawn(async move { images.give_up(&claim, &*pool).await });
+                Err(error)
+            }
             Err(error) => {
                 self.give_up(&upload.claim, &*upload.pool).await;
                 Err(error)

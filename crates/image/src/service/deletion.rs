@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use umbel_api::image::ImageStatus;
 use umbel_core::{Ctx, Error, Result};
@@ -20,6 +22,9 @@ use crate::store::{claims, images as rows, stages, tasks, twins};
 
 /// How long a request waits for the pool before it leaves the rest to the background. The image is gone by then.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// Deletions that a sweep finishes at once.
+const AT_ONCE: usize = 8;
 
 /// What a sweep has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,21 +120,24 @@ impl Images {
         }
         match read!(self.db, "find deletions", |tx| rows::deleted(tx, now).await) {
             Ok(deleted) => {
-                for id in deleted {
-                    swept.deletions += usize::from(self.finish_deletion(id).await);
-                }
+                // Side by side: those in a pool that hangs do not hold up the others.
+                let work = deleted.into_iter().map(|id| self.finish_deletion(id));
+                let work = futures_util::stream::iter(work).buffer_unordered(AT_ONCE);
+                swept.deletions += work.filter(|done| std::future::ready(*done)).count().await;
             }
             Err(error) => tracing::warn!(cause = error.cause(), "deletions cannot be looked for: {error}"),
         }
         if let Err(error) = tx!(self.db, "expire tasks", |tx| tasks::expire(tx, now).await) {
             tracing::warn!(cause = error.cause(), "old tasks are kept: {error}");
         }
-        for store in &self.stores {
-            match store.pool.purge().await {
-                Ok(names) => swept.purged += names.len(),
-                Err(error) => tracing::warn!(store = store.name, cause = error.cause(), "purging failed: {error}"),
+        let purges = self.stores.iter().map(async |store| match store.pool.purge().await {
+            Ok(names) => names.len(),
+            Err(error) => {
+                tracing::warn!(store = store.name, cause = error.cause(), "purging failed: {error}");
+                0
             }
-        }
+        });
+        swept.purged += join_all(purges).await.into_iter().sum::<usize>();
         swept
     }
 

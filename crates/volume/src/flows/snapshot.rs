@@ -110,7 +110,7 @@ impl Flow for SnapshotFlow {
                         resource: Resource::Snapshot,
                         resource_id: row.id.to_string(),
                         action: messages::SNAPSHOT_CREATE,
-                        detail: messages::SNAPSHOT_FAILED,
+                        detail: messages::SNAPSHOT_FAILED.unless_storage(error),
                         request_id: &run.request_id,
                     };
                     service.record(tx, new).await

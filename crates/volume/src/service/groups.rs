@@ -10,6 +10,7 @@ use umbel_core::{Error, Result};
 use umbel_db::{Tx, Value, read, tx};
 
 use super::create::Wanted;
+use super::place::Room;
 use super::{Caller, invalid_volume};
 use crate::Volumes;
 use crate::flows::delete::{DeleteStep, DeleteVolume};
@@ -125,15 +126,15 @@ impl Volumes {
         let closed = self.closed_backends().await?;
         let mut best = None;
         for backend in self.backends.iter().filter(|backend| !closed.contains(&backend.name)) {
-            let mut free = Some(u64::MAX);
+            let mut free = Some(Room { answers: true, free: u64::MAX });
             for kind in kinds {
                 let room = self.room(backend, Some(kind), 0, 0).await;
                 free = free.zip(room).map(|(one, other)| one.min(other));
             }
             let default = backend.name == self.default_backend().name;
-            best = best.max(free.map(|free| (default, free, backend.name.clone())));
+            best = best.max(free.map(|room| (room.answers, default, room.free, backend.name.clone())));
         }
-        let (_, _, name) = best.ok_or_else(|| invalid_group("No valid backend was found."))?;
+        let (.., name) = best.ok_or_else(|| invalid_group("No valid backend was found."))?;
         Ok(name)
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use umbel_core::{Id, Result};
+use umbel_core::{Error, Id, Kind, Result};
 use umbel_db::{Tx, tx};
 
 use crate::Volumes;
@@ -78,6 +78,9 @@ pub(crate) const BACKUP_FAILED: Detail = Detail("020", "Backup driver failed to 
 pub(crate) const BACKUP_DELETE_FAILED: Detail = Detail("025", "Backup driver failed to delete backup.");
 pub(crate) const RESTORE_FAILED: Detail = Detail("026", "Backup driver failed to restore backup.");
 pub(crate) const REIMAGE_FAILED: Detail = Detail("028", "Compute service failed to reimage volume.");
+/// Upstream has no words for these two, which is most of what a user can do something about, or has to wait for.
+const FULL: Detail = Detail("901", "The storage pool is full.");
+const NOT_ANSWERING: Detail = Detail("902", "The storage cluster did not answer.");
 const DETAILS: &[Detail] = &[
     UNKNOWN,
     NO_BACKEND,
@@ -91,7 +94,20 @@ const DETAILS: &[Detail] = &[
     BACKUP_DELETE_FAILED,
     RESTORE_FAILED,
     REIMAGE_FAILED,
+    FULL,
+    NOT_ANSWERING,
 ];
+
+impl Detail {
+    /// What the failure was, where it was the storage's, or else this.
+    pub fn unless_storage(self, error: &Error) -> Detail {
+        match error.kind() {
+            Kind::NoSpace => FULL,
+            Kind::Timeout | Kind::Unavailable => NOT_ANSWERING,
+            _ => self,
+        }
+    }
+}
 
 /// A message that is to be left.
 pub(crate) struct NewMessage<'a> {

@@ -93,7 +93,7 @@ pub(crate) async fn tell(
         resource: messages::Resource::Volume,
         resource_id: row.id.to_string(),
         action: what.0,
-        detail: what.1,
+        detail: what.1.unless_storage(error),
         request_id,
     };
     state.record(tx, message).await

@@ -1,6 +1,6 @@
 //! Which backend a new volume goes to.
 
-use umbel_core::{Error, Result};
+use umbel_core::{Error, Kind, Result};
 use umbel_db::{Tx, tx};
 
 use super::capabilities;
@@ -14,9 +14,27 @@ use crate::{Backend, Volumes};
 /// How many times its room a pool may promise: upstream's default.
 const OVER_SUBSCRIPTION: u64 = 20;
 
-/// A backend that would do, the better the larger.
+/// What a backend that does what is asked for has, the better the larger.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Room {
+    /// Whether its pool does at all. What is free is not known if not.
+    pub answers: bool,
+    /// Bytes.
+    pub free: u64,
+}
+
+/// Why a backend will not do.
+enum Unfit {
+    Full,
+    /// It does not do what the type asks for, or has promised all it may.
+    Other,
+}
+
+/// A backend that would do, the better the larger. One that does not answer is taken if no other will do: the creation
+/// waits for it, or fails with its reason.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
+    answers: bool,
     /// It can clone what the volume is made from.
     clones: bool,
     default: bool,
@@ -42,24 +60,32 @@ impl Volumes {
             _ => String::new(),
         };
         let closed = self.closed_backends().await?;
-        let mut best: Option<(Rank, &Backend)> = None;
+        let (mut best, mut full): (Option<(Rank, &Backend)>, Vec<&str>) = (None, Vec::new());
         for (backend, allocated) in self.backends.iter().zip(allocated) {
             if closed.contains(&backend.name) {
                 continue;
             }
-            let Some(free) = self.room(backend, kind.as_ref(), allocated, row.size_gib).await else { continue };
-            let clones = self.can_clone(backend, source, &format).await;
-            let rank = Rank { clones, default: backend.name == self.default_backend().name, free };
+            let Room { answers, free } = match self.look_for_room(backend, kind.as_ref(), allocated, row.size_gib).await
+            {
+                Ok(room) => room,
+                Err(unfit) => {
+                    full.extend(matches!(unfit, Unfit::Full).then_some(backend.name.as_str()));
+                    continue;
+                }
+            };
+            let clones = answers && self.can_clone(backend, source, &format).await;
+            let rank = Rank { answers, clones, default: backend.name == self.default_backend().name, free };
             if best.as_ref().is_none_or(|(other, _)| rank > *other) {
                 best = Some((rank, backend));
             }
         }
         let (_, chosen) = best.ok_or_else(|| {
-            Error::bad_request("No valid backend was found. No weighed backends available").because(format!(
-                "{} GiB of type {:?}",
-                row.size_gib,
-                kind.map(|kind| kind.name)
-            ))
+            let none = "No valid backend was found.";
+            let error = match full.is_empty() {
+                true => Error::bad_request(format!("{none} No weighed backends available")),
+                false => Error::new(Kind::NoSpace, format!("{none} Storage pool {} is full.", full.join(", "))),
+            };
+            error.because(format!("{} GiB of type {:?}", row.size_gib, kind.map(|kind| kind.name)))
         })?;
         let now = self.clock.now();
         tx!(self.db, "place a volume", |tx| {
@@ -70,26 +96,45 @@ impl Volumes {
         Ok(chosen.name.clone())
     }
 
-    /// Bytes that are free, if the backend will do.
+    /// What the backend has, if it will do.
     pub(super) async fn room(
         &self,
         backend: &Backend,
         kind: Option<&VolumeType>,
         allocated: u64,
         size: u64,
-    ) -> Option<u64> {
+    ) -> Option<Room> {
+        self.look_for_room(backend, kind, allocated, size).await.ok()
+    }
+
+    async fn look_for_room(
+        &self,
+        backend: &Backend,
+        kind: Option<&VolumeType>,
+        allocated: u64,
+        size: u64,
+    ) -> Result<Room, Unfit> {
+        // Who does not want this backend is not held up by it.
+        let fits = |capacity| {
+            let abilities = capabilities::of(backend, capacity, allocated, self.clock.now());
+            kind.is_none_or(|kind| capabilities::satisfy(&abilities, &kind.extra_specs))
+        };
+        let measured = |name: &String| name.contains("capacity") || name.contains("backend_state");
+        if !kind.is_some_and(|kind| kind.extra_specs.keys().any(measured)) && !fits(None) {
+            return Err(Unfit::Other);
+        }
         let capacity = match backend.pool.capacity().await {
             Ok(capacity) => capacity,
             Err(error) => {
                 tracing::warn!(backend = backend.name, cause = error.cause(), "a backend does not answer: {error}");
-                return None;
+                return if fits(None) { Ok(Room { answers: false, free: 0 }) } else { Err(Unfit::Other) };
             }
         };
-        let abilities = capabilities::of(backend, Some(capacity), allocated, self.clock.now());
         let promised = allocated.saturating_add(size).saturating_mul(umbel_core::GIB);
-        let room = capacity.free > 0 && promised <= capacity.total.saturating_mul(OVER_SUBSCRIPTION);
-        let fits = kind.is_none_or(|kind| capabilities::satisfy(&abilities, &kind.extra_specs));
-        (room && fits).then_some(capacity.free)
+        if !fits(Some(capacity)) || promised > capacity.total.saturating_mul(OVER_SUBSCRIPTION) {
+            return Err(Unfit::Other);
+        }
+        if capacity.free == 0 { Err(Unfit::Full) } else { Ok(Room { answers: true, free: capacity.free }) }
     }
 
     async fn can_clone(&self, backend: &Backend, source: &Source, format: &str) -> bool {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use umbel_core::Result;
 use umbel_workflow::{Runner, RunnerConfig};
 
 use crate::store::Volume;
-use crate::{Volumes, flows};
+use crate::{Backend, Volumes, flows};
 
 /// How long the end of the process waits for steps under way.
 const WAIT: Duration = Duration::from_secs(2);
@@ -39,14 +40,22 @@ impl Volumes {
     pub async fn run_background(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         let sweeping = async {
             loop {
-                self.sweep().await;
+                self.tidy().await;
                 tokio::time::sleep(self.config.sweep_period()).await;
             }
         };
+        // A pool that hangs holds up neither the others nor the reports of this process being there.
+        let purging = join_all(self.backends.iter().map(async |backend| {
+            loop {
+                purge(backend).await;
+                tokio::time::sleep(self.config.sweep_period()).await;
+            }
+        }));
         let (stop, stopped) = watch::channel(false);
         let mut working = tokio::spawn(self.runner(RunnerConfig::default()).run(stopped));
         tokio::select! {
             () = sweeping => {}
+            _ = purging => {}
             () = shutdown => {}
         }
         stop.send_replace(true);
@@ -56,8 +65,14 @@ impl Volumes {
         }
     }
 
-    /// One round of all sweeps: what it cannot do now it leaves to the next. For tests too.
+    /// One round of all sweeps: what it cannot do now it leaves to the next. For tests.
     pub async fn sweep(self: &Arc<Self>) {
+        self.tidy().await;
+        join_all(self.backends.iter().map(purge)).await;
+    }
+
+    /// What needs the database only.
+    async fn tidy(self: &Arc<Self>) {
         if let Err(error) = self.resume_deletions().await {
             tracing::warn!(cause = error.cause(), "looking for unfinished deletions: {error}");
         }
@@ -67,14 +82,13 @@ impl Volumes {
         if let Err(error) = self.reap_messages().await {
             tracing::warn!(cause = error.cause(), "reaping messages: {error}");
         }
-        for backend in &self.backends {
-            match backend.pool.purge().await {
-                Ok(names) if names.is_empty() => {}
-                Ok(names) => tracing::info!(backend = backend.name, purged = names.len(), "hidden disks were freed"),
-                Err(error) => {
-                    tracing::warn!(backend = backend.name, cause = error.cause(), "purging: {error}");
-                }
-            }
-        }
+    }
+}
+
+async fn purge(backend: &Backend) {
+    match backend.pool.purge().await {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => tracing::info!(backend = backend.name, purged = names.len(), "hidden disks were freed"),
+        Err(error) => tracing::warn!(backend = backend.name, cause = error.cause(), "purging: {error}"),
     }
 }
