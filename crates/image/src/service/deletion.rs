@@ -3,11 +3,13 @@
 //! A deleted image is out of everyone's sight in one statement; its row stays until its data are gone, so that no disk
 //! is ever without a row. Living clones do not hinder: the pool hides the disk and frees it with the last of them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use umbel_api::image::ImageStatus;
 use umbel_core::{Ctx, Error, Result};
@@ -22,6 +24,25 @@ use crate::store::{claims, images as rows, stages, tasks, twins};
 
 /// How long a request waits for the pool before it leaves the rest to the background. The image is gone by then.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// Images whose data this process takes away just now.
+#[derive(Default)]
+pub(crate) struct Deleting(Mutex<HashSet<ImageId>>);
+
+struct Turn<'a>(&'a Deleting, ImageId);
+
+impl Deleting {
+    /// None: somebody is at it.
+    fn begin(&self, id: ImageId) -> Option<Turn<'_>> {
+        self.0.lock().insert(id).then(|| Turn(self, id))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().remove(&self.1);
+    }
+}
 
 /// Deletions that a sweep finishes at once.
 const AT_ONCE: usize = 8;
@@ -43,7 +64,7 @@ impl Images {
         let caller = Caller::of(ctx)?;
         let now = self.clock.now();
         tx!(self.db, "delete image", |tx| {
-            let record = caller.lock_own(tx, id).await?;
+            let record = caller.lock_unfilled(tx, id).await?;
             if record.meta.protected {
                 return Err(Error::forbidden(format!("Image {id} is protected and cannot be deleted.")));
             }
@@ -57,8 +78,13 @@ impl Images {
         Ok(())
     }
 
-    /// Takes a deleted image's data away and forgets it; whether that is done. Safe to run twice, also at once.
+    /// Takes a deleted image's data away and forgets it; whether that is done. Safe to run twice, also at once, in two
+    /// processes; in this one, whoever comes second leaves it to the first, since pools refuse to remove a disk twice at
+    /// once and would have it tried again.
     pub(super) async fn finish_deletion(&self, id: ImageId) -> bool {
+        let Some(_turn) = self.work.deleting.begin(id) else {
+            return false;
+        };
         match self.try_deletion(id).await {
             Ok(done) => done,
             Err(error) => {

@@ -28,6 +28,7 @@ mod web_places;
 mod work;
 
 pub use data::UploadRequest;
+pub(crate) use deletion::Deleting;
 pub use deletion::Swept;
 pub use downloads::Download;
 pub(crate) use intake::drain;

@@ -163,3 +163,19 @@ async fn flattening_survives_death_and_deletion() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn services_fill_what_their_users_asked_for_and_nothing_else() {
+    let cloud = Cloud::new().await;
+    // As services log in: the role of one, and that of whoever calls what users call.
+    let (owner, service) = (cloud.member("p"), cloud.token("service", &["service", "member", "reader"]));
+    let id = cloud.queued(&owner, "raw").await;
+    cloud.upload(&service, &id, b"of a server").await.expect(204);
+    assert_eq!(cloud.get(&owner, &file(&id)).await.bytes, b"of a server"[..]);
+    cloud.upload(&service, &id, b"again").await.expect(403);
+    cloud.delete(&service, &image(&id)).await.expect(403);
+
+    let unfilled = cloud.queued(&owner, "raw").await;
+    cloud.delete(&service, &image(&unfilled)).await.expect(204);
+    cloud.get(&owner, &image(&unfilled)).await.expect(404);
+}
