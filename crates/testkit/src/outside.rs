@@ -10,11 +10,21 @@ use tokio::process::Command;
 pub struct Openstack {
     program: PathBuf,
     clouds_yaml: PathBuf,
+    /// More variables, as a user would export them.
+    variables: Vec<(String, String)>,
 }
 
 impl Openstack {
     pub fn new(clouds_yaml: &Path) -> Openstack {
-        Openstack { program: needed("UMBEL_TEST_OPENSTACK", "make test"), clouds_yaml: clouds_yaml.to_owned() }
+        let program = needed("UMBEL_TEST_OPENSTACK", "make test");
+        Openstack { program, clouds_yaml: clouds_yaml.to_owned(), variables: Vec::new() }
+    }
+
+    /// The same user in another project.
+    #[must_use]
+    pub fn in_project(&self, project: &str) -> Openstack {
+        let variables = vec![("OS_PROJECT_NAME".to_owned(), project.to_owned())];
+        Openstack { program: self.program.clone(), clouds_yaml: self.clouds_yaml.clone(), variables }
     }
 
     /// Runs the command and gives what it printed; it must succeed.
@@ -49,6 +59,7 @@ impl Openstack {
             .args(args)
             .env("OS_CLIENT_CONFIG_FILE", &self.clouds_yaml)
             .env("OS_CLOUD", "umbel")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output()
             .await
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
@@ -65,17 +76,74 @@ impl Ceph {
         Ceph { conf: ceph_conf() }
     }
 
-    /// `rbd … --format json`.
+    /// `rbd … --format json`; null for a list of nothing, of which some commands print nothing.
     pub async fn rbd(&self, args: &[&str]) -> Value {
         let output = self.output(args).await;
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "rbd {} failed: {error}", args.join(" "));
-        serde_json::from_slice(&output.stdout).expect("rbd writes JSON")
+        match output.stdout.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&output.stdout).expect("rbd writes JSON"),
+        }
     }
 
     /// Names of the images in a pool.
     pub async fn images(&self, pool: &str) -> Vec<String> {
         names(&self.rbd(&["ls", pool]).await)
+    }
+
+    /// What `rbd info` tells of an image: its size, its parent.
+    pub async fn info(&self, pool: &str, image: &str) -> Value {
+        self.rbd(&["info", &format!("{pool}/{image}")]).await
+    }
+
+    /// The parent as `rbd info` names it, `pool/image@snapshot`. A parent that was removed and lives on for its clones
+    /// ends with ` (trash)`.
+    pub async fn parent(&self, pool: &str, image: &str) -> Option<String> {
+        let info = self.info(pool, image).await;
+        let parent = info.get("parent").filter(|parent| parent.is_object())?;
+        let text = |key: &str| parent[key].as_str().unwrap_or_default().to_owned();
+        let trash = if parent["trash"].as_bool() == Some(true) { " (trash)" } else { "" };
+        Some(format!("{}/{}@{}{trash}", text("pool"), text("image"), text("snapshot")))
+    }
+
+    /// Names of an image's snapshots.
+    pub async fn snapshots(&self, pool: &str, image: &str) -> Vec<String> {
+        let list = self.rbd(&["snap", "ls", &format!("{pool}/{image}")]).await;
+        list.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Names of the clones of a snapshot, as `pool/image`.
+    pub async fn children(&self, pool: &str, image: &str, snapshot: &str) -> Vec<String> {
+        let list = self.rbd(&["children", &format!("{pool}/{image}@{snapshot}")]).await;
+        let name = |one: &Value| format!("{}/{}", one["pool"].as_str().unwrap(), one["image"].as_str().unwrap());
+        list.as_array().expect("a list").iter().map(name).collect()
+    }
+
+    /// Whether the pool's trash has an image of this name.
+    pub async fn hides(&self, pool: &str, image: &str) -> bool {
+        let trash = self.rbd(&["trash", "ls", "--all", pool]).await;
+        trash.as_array().expect("a list").iter().any(|one| one["name"] == image)
+    }
+
+    /// Clients that have the image open.
+    pub async fn watchers(&self, pool: &str, image: &str) -> usize {
+        let status = self.rbd(&["status", &format!("{pool}/{image}")]).await;
+        status["watchers"].as_array().map_or(0, Vec::len)
+    }
+
+    /// Images, hidden ones too, whose names have one of these in them.
+    pub async fn left(&self, pools: &[&str], marks: &[&str]) -> Vec<String> {
+        let mut left = Vec::new();
+        for pool in pools {
+            let trash = self.rbd(&["trash", "ls", "--all", pool]).await;
+            let trash = trash.as_array().expect("a list").iter();
+            let hidden = trash.filter_map(|one| Some(format!("{} (trash)", one["name"].as_str()?)));
+            let all = self.images(pool).await.into_iter().chain(hidden);
+            let found = all.filter(|name| marks.iter().any(|mark| name.contains(mark)));
+            left.extend(found.map(|name| format!("{pool}/{name}")));
+        }
+        left
     }
 
     pub async fn has(&self, pool: &str, image: &str) -> bool {

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,16 +21,28 @@ const START: Duration = Duration::from_secs(60);
 impl Process {
     /// Starts over `dir`, which outlives it, and waits until it says that it is up.
     pub async fn up(dir: &Path, args: &[&str]) -> Process {
-        Process::start(dir, &["up", "--port", "0"], args, "umbel is up at ").await
+        Process::start(dir, (&["up", "--port", "0"], None), args, "umbel is up at ").await
+    }
+
+    /// As [`Process::up`], with this and no other folder to find programs in.
+    pub async fn up_with_programs(dir: &Path, args: &[&str], programs: &Path) -> Process {
+        Process::start(dir, (&["up", "--port", "0"], Some(programs)), args, "umbel is up at ").await
     }
 
     /// Some roles over `dir`, as `args` name them.
     pub async fn serve(dir: &Path, args: &[&str]) -> Process {
-        Process::start(dir, &["serve"], args, "umbel serves ").await
+        Process::start(dir, (&["serve"], None), args, "umbel serves ").await
     }
 
-    async fn start(dir: &Path, command: &[&str], args: &[&str], sign: &'static str) -> Process {
+    async fn start(
+        dir: &Path,
+        (command, programs): (&[&str], Option<&Path>),
+        args: &[&str],
+        sign: &'static str,
+    ) -> Process {
+        let path = programs.map(Path::as_os_str).map(OsStr::to_owned).or_else(|| std::env::var_os("PATH"));
         let mut child = Command::new(binary())
+            .env("PATH", path.unwrap_or_default())
             .args(command)
             .arg("--dir")
             .arg(dir)

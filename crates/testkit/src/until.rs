@@ -30,3 +30,20 @@ where
     };
     some(what, limit, &mut ask).await;
 }
+
+/// Asks until nothing is named any more; what was named last is what a failure tells.
+pub async fn none<F, Fut>(what: &str, limit: Duration, mut ask: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Vec<String>>,
+{
+    let deadline = Instant::now() + limit;
+    loop {
+        let named = ask().await;
+        if named.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "after {limit:?}: {what}: {named:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -3,12 +3,19 @@
 
 mod apart;
 mod audit;
+mod backups;
 mod crash;
 mod databases;
 mod demo;
+mod graph;
 mod hostile;
 mod integrity;
 mod main_job;
+mod operator;
 mod scale;
 mod serve;
+mod sharing;
+mod site;
 mod storage;
+mod stores;
+mod twins;

@@ -1,213 +1,272 @@
-//! The storage flows as a user meets them, with the unmodified `openstack` client and real guests, on both kinds of pool:
-//! images of other formats, volumes plugged into a running guest, boot from volume, snapshots, images of servers.
+//! The storage flows as a user meets them, with the unmodified `openstack` client and real guests, on both kinds of pool.
+//! Every one looks inside Ceph with the `rbd` tool where it is on Ceph: parents, snapshots, sizes, and that nothing is
+//! left in the end.
+//!
+//! | Flow | What | Where |
+//! |---|---|---|
+//! | A.1 | an image is uploaded, and deleted while clones of it live: its hidden parent goes with the last | `main_job` (a server's disk), here (a volume) |
+//! | A.2 | a server boots from a clone | `main_job` (raw), here (the twin of a qcow2) |
+//! | A.3 | a server boots from what cannot be cloned, and says why it was copied | `stores`: another format in another kind of store; a cluster's user who may not read the image |
+//! | A.4 | an image of a server: inside Ceph by clone that is made independent later; by export where stores differ | here; `stores` |
+//! | A.5 | a volume from an image by clone and by import; a volume's image inside Ceph by clone and by upload | here; `stores`; `twins` (every format) |
+//! | A.6 | a volume's snapshot, a volume of it, larger; the parents may go first | here; `integrity` (their bytes) |
+//! | A.7 | boot from a volume, from the snapshot of a system volume, from an image into a volume that goes with its server | here |
+//! | A.8 | all of it by the library | every test over [`crate::site`], whose clouds find no other program than QEMU |
+//! | A.9 | the guest's disk is RBD's own, by virtio, and no secret is on its command line | here, of a guest that runs |
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
-use umbel_testkit::{Ceph, Openstack, Process, ceph_conf, guest_image, until};
+use umbel_testkit::{Ceph, guest_image, until};
 
-const SLOW: Duration = Duration::from_secs(240);
+use crate::graph;
+use crate::site::{SLOW, Site};
 
-/// A cloud, its user, and the way into its pools.
-struct Site {
-    openstack: Openstack,
-    ceph: Option<Ceph>,
+const READY: &str = "umbel-guest: ready hostname=";
+
+#[tokio::test]
+async fn images_and_servers_on_local_disks() {
+    images_and_servers(Site::on_local_disks().await).await;
 }
 
 #[tokio::test]
-async fn every_flow_on_local_disks() {
-    let dir = tempfile::tempdir().unwrap();
-    let process = Process::up(dir.path(), &[]).await;
-    let site = Site { openstack: Openstack::new(&process.clouds_yaml()), ceph: None };
-    site.every_flow(dir.path()).await;
-    process.stop().await;
+async fn images_and_servers_on_ceph() {
+    images_and_servers(Site::on_ceph().await).await;
 }
 
 #[tokio::test]
-async fn every_flow_on_ceph() {
-    let dir = tempfile::tempdir().unwrap();
-    let process = Process::up(dir.path(), &["--ceph", ceph_conf().to_str().unwrap()]).await;
-    let site = Site { openstack: Openstack::new(&process.clouds_yaml()), ceph: Some(Ceph::new()) };
-    site.every_flow(dir.path()).await;
-    process.stop().await;
+async fn servers_and_volumes_on_local_disks() {
+    servers_and_volumes(Site::on_local_disks().await).await;
 }
 
-impl Site {
-    async fn every_flow(&self, scratch: &Path) {
-        let run = async |args: &[&str]| self.openstack.run(args).await;
-        let guest = guest_image();
-        let raw = guest.to_str().unwrap();
-        run(&["image", "create", "--file", raw, "--disk-format", "raw", "guest"]).await;
-        run(&["flavor", "create", "--ram", "128", "--vcpus", "1", "--disk", "1", "tiny"]).await;
-        let twin = self.image_of_another_format(&guest, scratch).await;
-        self.boot_from_it(&twin).await;
-        let data = self.plug_into_a_running_guest().await;
-        let image = self.image_of_a_server().await;
-        let system = self.boot_from_volume().await;
-        self.snapshots(&data).await;
-        self.take_all_away(&[twin, data, image, system]).await;
-    }
+#[tokio::test]
+async fn servers_and_volumes_on_ceph() {
+    servers_and_volumes(Site::on_ceph().await).await;
+}
 
-    /// A compressed qcow2 keeps its checksum, and gets the raw twin that servers are cloned from.
-    async fn image_of_another_format(&self, guest: &Path, scratch: &Path) -> String {
-        let qcow2 = scratch.join("guest.qcow2");
-        let mut convert = tokio::process::Command::new("qemu-img");
-        convert.args(["convert", "-c", "-f", "raw", "-O", "qcow2"]).arg(guest).arg(&qcow2);
-        assert!(convert.status().await.unwrap().success());
-        let file = qcow2.to_str().unwrap();
-        self.openstack.run(&["image", "create", "--file", file, "--disk-format", "qcow2", "packed"]).await;
-        let packed = self.id_of("image", "packed").await;
-        let image = until::some("the twin", SLOW, async || {
-            let image = self.openstack.json(&["image", "show", &packed]).await;
-            image["properties"]["umbel_twin"].as_str().is_some_and(|twin| twin == "ready").then_some(image)
+async fn images_and_servers(site: Site) {
+    site.run("flavor create --ram 128 --vcpus 1 --disk 1 tiny").await;
+    let packed = image_of_another_format(&site).await;
+    let web = site.boot("--image packed web").await;
+    if let Some(ceph) = &site.ceph {
+        assert_eq!(ceph.parent("vms", &format!("{web}_disk")).await, Some(format!("images/{packed}.raw@snap")));
+        graph::is_rbd(&site, &web, "vms", &format!("{web}_disk")).await;
+    }
+    site.says(&web, &format!("{READY}web")).await;
+    let data = plug_into_a_running_guest(&site, &web).await;
+    let (shot, copy) = image_of_a_server(&site, &web).await;
+    site.delete_servers(&[&web, &copy]).await;
+    deletion_with_living_clones(&site, &shot, &data).await;
+    site.run("image delete packed").await;
+    site.nothing_left(&[&packed, &web, &data, &shot, &copy]).await;
+    site.stop().await;
+}
+
+/// A compressed qcow2 keeps its checksum, and gets the raw twin that servers are cloned from.
+async fn image_of_another_format(site: &Site) -> String {
+    let qcow2 = site.dir().join("guest.qcow2");
+    let mut convert = tokio::process::Command::new("qemu-img");
+    convert.args(["convert", "-c", "-f", "raw", "-O", "qcow2"]).arg(guest_image()).arg(&qcow2);
+    assert!(convert.status().await.unwrap().success());
+    let file = qcow2.to_str().unwrap();
+    let packed = site.make(&format!("image create --file {file} --disk-format qcow2 packed")).await;
+    let image = site.twin_ready(&packed).await;
+    assert_eq!((&image["disk_format"], image["size"].as_u64()), (&"qcow2".into(), file_size(&qcow2)));
+    let saved = site.dir().join("saved.qcow2");
+    site.run(&format!("image save --file {} packed", saved.display())).await;
+    assert!(std::fs::read(&qcow2).unwrap() == std::fs::read(&saved).unwrap(), "what was uploaded comes back");
+    packed
+}
+
+/// Attach, extend in use, a snapshot in use, detach; the guest sees each.
+async fn plug_into_a_running_guest(site: &Site, web: &str) -> String {
+    let data = site.volume("--size 1 data").await;
+    site.run("server add volume web data").await;
+    site.status("volume", &data, "in-use").await;
+    let serial = &data[..20];
+    site.says(web, &format!("serial={serial} bytes=1073741824")).await;
+    site.run("volume set --size 2 data").await;
+    site.says(web, &format!("serial={serial} bytes=2147483648")).await;
+    // One point in time of a volume that a guest writes to.
+    let live = site.made("snapshot", "volume snapshot create --force --volume data live").await;
+    if let Some(ceph) = &site.ceph {
+        let disk = format!("volume-{data}");
+        assert_eq!(ceph.info("volumes", &disk).await["size"], 2_u64 << 30);
+        assert_eq!(ceph.snapshots("volumes", &disk).await, [format!("snapshot-{live}")]);
+        assert!(ceph.watchers("volumes", &disk).await > 0, "the guest has it open");
+    }
+    site.run("server remove volume web data").await;
+    site.available("volume", &data).await;
+    site.says(web, "umbel-guest: disk gone").await;
+    site.run("volume revert live").await;
+    site.available("volume", &data).await;
+    site.run("volume delete --cascade data").await;
+    site.gone("volume", &data).await;
+    data
+}
+
+/// A running server's image is active at once, boots, and is nobody's clone after a while. (image, server of it)
+async fn image_of_a_server(site: &Site, web: &str) -> (String, String) {
+    let shot = site.make("server image create --name shot web").await;
+    let image = site.image_active(&shot).await;
+    assert_eq!(image["disk_format"], "raw");
+    site.active(web).await;
+    if let Some(ceph) = &site.ceph {
+        stands_alone_later(site, ceph, &shot, &format!("vms/{web}_disk/image-")).await;
+        until::none("snapshots of the server's disk", SLOW, async || {
+            ceph.snapshots("vms", &format!("{web}_disk")).await
         })
         .await;
-        assert_eq!((&image["disk_format"], image["size"].as_u64()), (&"qcow2".into(), file_size(&qcow2)));
-        let saved = scratch.join("saved.qcow2");
-        self.openstack.run(&["image", "save", "--file", saved.to_str().unwrap(), "packed"]).await;
-        assert!(std::fs::read(&qcow2).unwrap() == std::fs::read(&saved).unwrap(), "what was uploaded comes back");
-        id(&image)
     }
+    let copy = site.boot("--image shot copy").await;
+    if let Some(ceph) = &site.ceph {
+        assert_eq!(ceph.parent("vms", &format!("{copy}_disk")).await, Some(format!("images/{shot}@snap")));
+    }
+    site.says(&copy, &format!("{READY}copy")).await;
+    (shot, copy)
+}
 
-    async fn boot_from_it(&self, image: &str) {
-        let create = ["server", "create", "--image", "packed", "--flavor", "tiny", "--nic", "none", "--wait", "web"];
-        self.openstack.run(&create).await;
-        let server = self.id_of("server", "web").await;
-        if let Some(ceph) = &self.ceph {
-            let parent = ceph.rbd(&["info", &format!("vms/{server}_disk")]).await["parent"].clone();
-            assert_eq!(parent["image"].as_str(), Some(&*format!("{image}.raw")), "{parent}");
+/// The image came by cloning what is at `from`, in the cluster, and is made independent of it.
+async fn stands_alone_later(site: &Site, ceph: &Ceph, image: &str, from: &str) {
+    until::yes(&format!("image {image} stands alone"), SLOW, async || {
+        let tasks: Value = site.cloud.get("image", "/v2/tasks?type=location_import", None).await.unwrap();
+        let mut details = Vec::new();
+        for task in tasks["tasks"].as_array().unwrap() {
+            let path = format!("/v2/tasks/{}", task["id"].as_str().unwrap());
+            details.push(site.cloud.get::<Value>("image", &path, None).await.unwrap());
         }
-        self.says("umbel-guest: ready hostname=web").await;
-    }
+        let task = details.iter().find(|task| task["input"]["image_id"] == image);
+        let task = task.unwrap_or_else(|| panic!("image {image} was not cloned: {details:?}"));
+        assert!(task["input"]["loc_url"].as_str().unwrap().contains(from), "{task}");
+        assert_ne!(task["status"], "failure", "{task}");
+        task["status"] == "success"
+    })
+    .await;
+    assert_eq!(ceph.parent("images", image).await, None);
+    assert_eq!(ceph.snapshots("images", image).await, ["snap"]);
+}
 
-    /// Attach, extend in use, detach; the guest sees each.
-    async fn plug_into_a_running_guest(&self) -> String {
-        self.openstack.run(&["volume", "create", "--size", "1", "data"]).await;
-        let volume = self.id_of("volume", "data").await;
-        self.status("volume", &volume, "available").await;
-        self.openstack.run(&["server", "add", "volume", "web", "data"]).await;
-        self.status("volume", &volume, "in-use").await;
-        let serial = &volume[..20];
-        self.says(&format!("serial={serial} bytes=1073741824")).await;
-        self.openstack.run(&["volume", "set", "--size", "2", "data"]).await;
-        self.says(&format!("serial={serial} bytes=2147483648")).await;
-        // One point in time of a volume that a guest writes to.
-        self.openstack.run(&["volume", "snapshot", "create", "--force", "--volume", "data", "live"]).await;
-        let live = self.id_of("volume snapshot", "live").await;
-        self.status("volume snapshot", &live, "available").await;
-        self.openstack.run(&["server", "remove", "volume", "web", "data"]).await;
-        self.status("volume", &volume, "available").await;
-        self.says("umbel-guest: disk gone").await;
-        volume
-    }
-
-    /// A running server's image is active at once, and boots.
-    async fn image_of_a_server(&self) -> String {
-        self.openstack.run(&["server", "image", "create", "--name", "shot", "--wait", "web"]).await;
-        let image = self.openstack.json(&["image", "show", "shot"]).await;
-        assert_eq!((&image["status"], &image["disk_format"]), (&"active".into(), &"raw".into()));
-        let create = ["server", "create", "--image", "shot", "--flavor", "tiny", "--nic", "none", "--wait", "copy"];
-        self.openstack.run(&create).await;
-        self.openstack.run(&["server", "delete", "--wait", "copy", "web"]).await;
-        id(&image)
-    }
-
-    async fn boot_from_volume(&self) -> String {
-        self.openstack.run(&["volume", "create", "--size", "1", "--image", "guest", "--bootable", "system"]).await;
-        let volume = self.id_of("volume", "system").await;
-        self.status("volume", &volume, "available").await;
-        if let Some(ceph) = &self.ceph {
-            let image = self.id_of("image", "guest").await;
-            let parent = ceph.rbd(&["info", &format!("volumes/volume-{volume}")]).await["parent"].clone();
-            assert_eq!((parent["pool"].as_str(), parent["image"].as_str()), (Some("images"), Some(&*image)));
-        }
-        let create = ["server", "create", "--volume", "system", "--flavor", "tiny", "--nic", "none", "--wait", "web"];
-        self.openstack.run(&create).await;
-        self.says("umbel-guest: ready hostname=web").await;
-        self.openstack.run(&["server", "delete", "--wait", "web"]).await;
-        self.status("volume", &volume, "available").await;
-        volume
-    }
-
-    /// Snapshot, volume of it, roll back, volume of a volume; the source can go before its clones.
-    async fn snapshots(&self, data: &str) {
-        let run = async |args: &[&str]| self.openstack.run(args).await;
-        run(&["volume", "create", "--snapshot", "live", "of-snapshot"]).await;
-        let first = self.id_of("volume", "of-snapshot").await;
-        self.status("volume", &first, "available").await;
-        run(&["volume", "create", "--source", "of-snapshot", "of-volume"]).await;
-        let last = self.id_of("volume", "of-volume").await;
-        self.status("volume", &last, "available").await;
-        run(&["volume", "revert", "live"]).await;
-        self.status("volume", data, "available").await;
-        run(&["volume", "snapshot", "delete", "live"]).await;
-        self.gone("volume snapshot", "live").await;
-        run(&["volume", "delete", "of-snapshot"]).await;
-        self.gone("volume", "of-snapshot").await;
-        run(&["volume", "delete", "of-volume"]).await;
-        self.gone("volume", "of-volume").await;
-    }
-
-    async fn take_all_away(&self, mine: &[String]) {
-        for volume in ["data", "system"] {
-            self.openstack.run(&["volume", "delete", volume]).await;
-            self.gone("volume", volume).await;
-        }
-        for image in ["guest", "packed", "shot"] {
-            self.openstack.run(&["image", "delete", image]).await;
-        }
-        let Some(ceph) = &self.ceph else { return };
-        until::yes("nothing of it is left in Ceph", SLOW, async || {
-            let mut left = String::new();
-            for pool in ["images", "vms", "volumes"] {
-                left.push_str(&ceph.rbd(&["ls", pool]).await.to_string());
-                left.push_str(&ceph.rbd(&["trash", "ls", "--all", pool]).await.to_string());
-            }
-            mine.iter().all(|id| !left.contains(id.as_str()))
+/// The image is gone at once for everybody; what was cloned from it lives on its hidden data, and the last one takes
+/// these along.
+async fn deletion_with_living_clones(site: &Site, shot: &str, data: &str) {
+    let clone = site.volume(&format!("--size 1 --image {shot} clone-of-{data}")).await;
+    site.run("image delete shot").await;
+    let list = site.json("image list").await;
+    assert!(!list.to_string().contains(shot), "{list}");
+    let disk = format!("volume-{clone}");
+    if let Some(ceph) = &site.ceph {
+        until::yes("the image's data are hidden", SLOW, async || {
+            ceph.hides("images", shot).await && !ceph.has("images", shot).await
         })
         .await;
+        assert_eq!(ceph.parent("volumes", &disk).await, Some(format!("images/{shot}@snap (trash)")));
     }
-
-    async fn id_of(&self, kind: &str, name: &str) -> String {
-        id(&self.show(kind, name).await)
-    }
-
-    async fn show(&self, kind: &str, name: &str) -> Value {
-        let mut args: Vec<&str> = kind.split(' ').collect();
-        args.extend(["show", name]);
-        self.openstack.json(&args).await
-    }
-
-    async fn status(&self, kind: &str, name: &str, want: &str) {
-        until::yes(&format!("{kind} {name} is {want}"), SLOW, async || {
-            let status = self.show(kind, name).await["status"].clone();
-            assert!(!status.as_str().unwrap_or_default().starts_with("error"), "{kind} {name} is {status}");
-            status == want
-        })
-        .await;
-    }
-
-    async fn gone(&self, kind: &str, name: &str) {
-        until::yes(&format!("{kind} {name} is gone"), SLOW, async || {
-            let mut args: Vec<&str> = kind.split(' ').collect();
-            args.push("list");
-            let list = self.openstack.json(&args).await;
-            list.as_array().unwrap().iter().all(|one| one["Name"] != name)
-        })
-        .await;
-    }
-
-    async fn says(&self, line: &str) {
-        until::yes(&format!("'{line}' on the console"), SLOW, async || {
-            self.openstack.run(&["console", "log", "show", "web"]).await.contains(line)
-        })
-        .await;
+    site.delete_volumes(&[&clone]).await;
+    if let Some(ceph) = &site.ceph {
+        until::yes("the hidden data are purged", SLOW, async || !ceph.hides("images", shot).await).await;
     }
 }
 
-fn id(shown: &Value) -> String {
-    shown["id"].as_str().unwrap().to_owned()
+async fn servers_and_volumes(site: Site) {
+    let guest = site.guest_and_flavor("guest").await;
+    if let Some(ceph) = &site.ceph {
+        assert_eq!(ceph.info("images", &guest).await["size"].as_u64(), file_size(&guest_image()));
+        assert_eq!(
+            (ceph.parent("images", &guest).await, ceph.snapshots("images", &guest).await),
+            (None, vec!["snap".into()])
+        );
+    }
+    let system = site.volume("--size 1 --image guest --bootable system").await;
+    if let Some(ceph) = &site.ceph {
+        let disk = format!("volume-{system}");
+        assert_eq!(ceph.parent("volumes", &disk).await, Some(format!("images/{guest}@snap")));
+        assert_eq!(ceph.info("volumes", &disk).await["size"], 1 << 30);
+    }
+    let mut mine = vec![guest, system.clone()];
+    mine.extend(boot_from_volumes(&site, &system).await);
+    mine.extend(snapshots(&site, &system).await);
+    mine.push(image_of_a_volume(&site, &system).await);
+    site.delete_volumes(&[&system]).await;
+    site.run("image delete guest").await;
+    let mine: Vec<&str> = mine.iter().map(String::as_str).collect();
+    site.nothing_left(&mine).await;
+    site.stop().await;
+}
+
+/// From a volume, from a snapshot of a system volume, and from an image into a volume that goes with its server.
+async fn boot_from_volumes(site: &Site, system: &str) -> Vec<String> {
+    let first = site.boot("--volume system first").await;
+    site.says(&first, &format!("{READY}first")).await;
+    if let Some(ceph) = &site.ceph {
+        graph::is_rbd(site, &first, "volumes", &format!("volume-{system}")).await;
+        assert!(!ceph.has("vms", &format!("{first}_disk")).await, "it has no disk beside its volume");
+    }
+    let golden = site.made("snapshot", "volume snapshot create --force --volume system golden").await;
+    site.delete_servers(&[&first]).await;
+    site.available("volume", system).await;
+
+    let second = site.boot("--snapshot golden second").await;
+    site.says(&second, &format!("{READY}second")).await;
+    let of_snapshot = root_volume(site, &second).await;
+    let third = site.boot("--image guest --boot-from-volume 2 --delete-on-termination third").await;
+    let of_image = root_volume(site, &third).await;
+    if let Some(ceph) = &site.ceph {
+        let golden = format!("volumes/volume-{system}@snapshot-{golden}");
+        assert_eq!(ceph.parent("volumes", &format!("volume-{of_snapshot}")).await, Some(golden));
+        let disk = format!("volume-{of_image}");
+        assert_eq!(ceph.info("volumes", &disk).await["size"], 2_u64 << 30);
+        assert!(ceph.watchers("volumes", &disk).await > 0, "the guest has it open");
+    }
+    site.delete_servers(&[&second, &third]).await;
+    site.gone("volume", &of_image).await;
+    // Nobody said that this one should go.
+    site.available("volume", &of_snapshot).await;
+    site.delete_snapshots(&[&golden]).await;
+    site.delete_volumes(&[&of_snapshot]).await;
+    vec![first, second, third, of_snapshot, of_image]
+}
+
+async fn root_volume(site: &Site, server: &str) -> String {
+    let path = format!("/servers/{server}/os-volume_attachments");
+    let answer: Value = site.cloud.get("compute", &path, None).await.unwrap();
+    answer["volumeAttachments"][0]["volumeId"].as_str().unwrap().to_owned()
+}
+
+/// Snapshot, a larger volume of it, a volume of a volume; sources go before their clones.
+async fn snapshots(site: &Site, system: &str) -> Vec<String> {
+    let point = site.made("snapshot", "volume snapshot create --volume system point").await;
+    let larger = site.volume("--snapshot point --size 2 larger").await;
+    let copy = site.volume("--source larger copy").await;
+    if let Some(ceph) = &site.ceph {
+        let (disk, snapshot) = (format!("volume-{system}"), format!("snapshot-{point}"));
+        assert_eq!(ceph.children("volumes", &disk, &snapshot).await, [format!("volumes/volume-{larger}")]);
+        let copied = format!("volume-{copy}");
+        assert_eq!(ceph.info("volumes", &copied).await["size"], 2_u64 << 30);
+        let parent = ceph.parent("volumes", &copied).await.unwrap();
+        assert!(parent.starts_with(&format!("volumes/volume-{larger}@")), "{parent}");
+    }
+    site.delete_snapshots(&[&point]).await;
+    site.delete_volumes(&[&larger]).await;
+    let (disk, copied) = (format!("volume-{system}"), format!("volume-{copy}"));
+    site.are_equal(&site.disk("volumes", &disk), &site.disk("volumes", &copied)).await;
+    site.delete_volumes(&[&copy]).await;
+    vec![point, larger, copy]
+}
+
+/// A volume as an image, inside the cluster.
+async fn image_of_a_volume(site: &Site, system: &str) -> String {
+    let made = site.json("image create --volume system portrait").await;
+    let portrait = made["image_id"].as_str().unwrap().to_owned();
+    site.image_active(&portrait).await;
+    site.available("volume", system).await;
+    if let Some(ceph) = &site.ceph {
+        stands_alone_later(site, ceph, &portrait, &format!("volumes/volume-{system}/upload-")).await;
+        assert_eq!(ceph.snapshots("volumes", &format!("volume-{system}")).await, Vec::<String>::new());
+    }
+    let disk = site.disk("volumes", &format!("volume-{system}"));
+    site.are_equal(&site.disk("images", &portrait), &disk).await;
+    site.run("image delete portrait").await;
+    portrait
 }
 
 fn file_size(path: &Path) -> Option<u64> {
