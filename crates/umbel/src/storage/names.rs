@@ -26,10 +26,10 @@ impl Noun {
 /// Whose a disk of this name would be; `None` for a foreign one.
 ///
 /// `<uuid>`, `<uuid>.raw` and `staging-<uuid>` are images', `<uuid>_disk` and `<uuid>_disk.<what>` servers',
-/// `volume-<uuid>`, the chain of backups `volume-<uuid>.backup.<uuid>`, and for as long as a volume gets another image
-/// `reimage-<uuid>` and `replaced-<uuid>` volumes'.
+/// `volume-<uuid>`, the chain of backups `volume-<uuid>.backup.<uuid>`, and for as long as a volume gets an image
+/// `import-<uuid>`, `reimage-<uuid>` and `replaced-<uuid>` volumes'.
 pub fn noun_of(disk: &str) -> Option<Noun> {
-    if let Some(rest) = ["reimage-", "replaced-"].iter().find_map(|prefix| disk.strip_prefix(prefix)) {
+    if let Some(rest) = ["import-", "reimage-", "replaced-"].iter().find_map(|prefix| disk.strip_prefix(prefix)) {
         return split_uuid(rest)?.1.is_empty().then_some(Noun::Volume);
     }
     if let Some(rest) = disk.strip_prefix("volume-") {
@@ -52,8 +52,8 @@ fn is_volume_rest(rest: &str) -> bool {
 }
 
 /// What stands before the id in the names of snapshots: users' own, those of backups, and those that flows make for a
-/// while, of a volume's clone, its upload, its move to another pool, and of a server's image.
-const SNAPSHOTS: [&str; 6] = ["snapshot-", "backup.", "clone-", "upload-", "migrate-", "image-"];
+/// while, of a volume's clone, alone or with its group, its upload, its move to another pool, and of a server's image.
+const SNAPSHOTS: [&str; 7] = ["snapshot-", "backup.", "clone-", "group-", "upload-", "migrate-", "image-"];
 
 /// Whether a snapshot of this name is of our making: `snap` of images, or one of [`SNAPSHOTS`] with an id.
 pub fn is_our_snapshot(snapshot: &str) -> bool {
@@ -115,6 +115,7 @@ mod tests {
         check("#_disk.config", Some(Noun::Server));
         check("volume-#", Some(Noun::Volume));
         check("volume-#.backup.#", Some(Noun::Volume));
+        check("import-#", Some(Noun::Volume));
         check("reimage-#", Some(Noun::Volume));
         check("replaced-#", Some(Noun::Volume));
         check("volume-#.deleted", None);
