@@ -85,9 +85,22 @@ async fn a_volume_becomes_an_image_of_another_format() {
         let image = begun["os-volume_upload_image"]["image_id"].as_str().unwrap();
         let (written, _) = cloud.images.data(image).unwrap();
         assert!(written.len() < most, "{name}: {}", written.len());
-        let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, &written).unwrap();
-        let source = Arc::new(FileSource::new(file).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let (file, raw) = (dir.path().join("image"), dir.path().join("raw"));
+        std::fs::write(&file, &written).unwrap();
+        // QEMU reads it as we do.
+        let of_qemu = if format == ImageFormat::Vhd { "vpc" } else { name };
+        let mut command = std::process::Command::new("qemu-img");
+        let converted = command.args(["convert", "-f", of_qemu, "-O", "raw"]).args([&file, &raw]).output();
+        let converted = converted.expect("qemu-img is missing: run scripts/deps.sh, or install qemu-utils");
+        assert!(converted.status.success(), "{name}: {}", String::from_utf8_lossy(&converted.stderr));
+        let raw = std::fs::File::open(&raw).unwrap();
+        assert_eq!(raw.metadata().unwrap().len(), gib(1), "{name}");
+        let mut first = vec![0; bytes.len()];
+        std::os::unix::fs::FileExt::read_exact_at(&raw, &mut first, 0).unwrap();
+        assert_eq!(first, bytes, "{name}");
+
+        let source = Arc::new(FileSource::new(std::fs::File::open(&file).unwrap()).unwrap());
         let converter = Converter::open(format, source).await.unwrap();
         assert_eq!(converter.virtual_size(), gib(1), "{name}");
         let options = umbel_driver::WriteOptions::default();
