@@ -132,14 +132,23 @@ impl ServerEvents {
 
     /// A volume that the server has has grown.
     pub async fn volume_extended(&self, service_token: &str, server_id: &str, volume_id: &str) -> Result<()> {
-        let event = json!({"name": "volume-extended", "server_uuid": server_id, "tag": volume_id});
+        self.tell(service_token, "volume-extended", server_id, volume_id).await
+    }
+
+    /// A volume that the server has is to go to another disk; where that is, its attachment says.
+    pub async fn volume_moving(&self, service_token: &str, server_id: &str, volume_id: &str) -> Result<()> {
+        self.tell(service_token, "umbel-volume-moving", server_id, volume_id).await
+    }
+
+    async fn tell(&self, service_token: &str, name: &str, server_id: &str, volume_id: &str) -> Result<()> {
+        let event = json!({"name": name, "server_uuid": server_id, "tag": volume_id});
         let body = serde_json::to_vec(&json!({"events": [event]})).map_err(Error::internal)?;
         let request = http::Request::builder()
             .method(http::Method::POST)
             .uri(format!("{}/os-server-external-events", self.endpoint))
             .header("x-auth-token", service_token)
             .header("content-type", "application/json")
-            // The first version that knows this event.
+            // The first version that knows events of volumes.
             .header("openstack-api-version", "compute 2.51")
             .body(Body::Bytes(body.into()))
             .map_err(|error| Error::internal(error).because("an event for compute"))?;

@@ -95,6 +95,11 @@ pub struct ConnectionData {
     pub umbel_pool: Option<String>,
     #[serde(default)]
     pub umbel_disk: Option<String>,
+    /// Where the volume is to go, while it is moved to another pool under its server.
+    #[serde(default)]
+    pub umbel_to_pool: Option<String>,
+    #[serde(default)]
+    pub umbel_to_disk: Option<String>,
     /// `rw` or `ro`.
     #[serde(default)]
     pub access_mode: Option<String>,
@@ -224,6 +229,13 @@ impl Volumes {
     pub async fn act(&self, token: &str, id: &str, action: &str) -> Result<()> {
         let body = json!({ action: {} });
         self.call(token, Method::POST, &format!("/volumes/{id}/action"), Some(body)).await.map(drop)
+    }
+
+    /// Ends the migration of a volume under a server. Upstream's action names two volumes, of which the first keeps the
+    /// bytes of the second; ours is one volume with two disks.
+    pub async fn complete_migration(&self, service_token: &str, id: &str, failed: bool) -> Result<()> {
+        let body = json!({"os-migrate_volume_completion": {"new_volume": id, "error": failed}});
+        self.call(service_token, Method::POST, &format!("/volumes/{id}/action"), Some(body)).await.map(drop)
     }
 
     /// Reserves the volume for a server.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use umbel_bus::DiskRef;
 use umbel_core::{OnBehalf, Result, Timestamp};
 use umbel_db::Tx;
+use uuid::Uuid;
 
 use crate::Cell;
 use crate::model::{BlockDevice, BlockDeviceId, ServerId};
@@ -82,6 +83,48 @@ pub const VOLUME_DEADLINE: Duration = Duration::from_secs(10 * 60);
 pub struct VolumeChange {
     pub server_id: ServerId,
     pub device: BlockDeviceId,
+}
+
+/// Kind of the flow that brings a server's volume to another disk: that of another volume, or of its own in another pool.
+/// Its row is in `Db<Cell>`, its id the block device's.
+pub const VOLUME_SWAP: &str = "volume_swap";
+pub const VOLUME_SWAP_FIRST: &str = "connect";
+
+/// How long it may take: terabytes, and a host that is away for a while.
+pub const VOLUME_SWAP_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VolumeSwap {
+    pub server_id: ServerId,
+    pub device: BlockDeviceId,
+    /// The volume that takes the place of the one that is there. `None`: the volume service moves that one.
+    pub new: Option<NewVolume>,
+    /// The attachment that ends with it.
+    #[serde(default)]
+    pub old_attachment: Option<String>,
+    /// The guest has gone over: from here on nothing is taken back.
+    #[serde(default)]
+    pub moved: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewVolume {
+    pub volume_id: Uuid,
+    pub size_bytes: u64,
+}
+
+/// Writes the flow, unless there is one for the device.
+pub async fn swap_volume(tx: &mut Tx<Cell>, state: &VolumeSwap, request_id: &str, now: Timestamp) -> Result<()> {
+    let flow = umbel_workflow::NewFlow {
+        id: &state.device.to_string(),
+        kind: VOLUME_SWAP,
+        first_step: VOLUME_SWAP_FIRST,
+        state,
+        request_id,
+        now,
+        deadline: now.plus(VOLUME_SWAP_DEADLINE),
+    };
+    umbel_workflow::enqueue(tx, flow).await
 }
 
 /// Kind of the flow that makes an image of a server's root disk. Its row is in `Db<Cell>`, its id the image's.

@@ -45,6 +45,10 @@ struct Inner {
     /// What new volumes end as, if not as available.
     ends_as: Option<String>,
     snapshots_end_as: Option<String>,
+    /// Pools that volumes are in, where it is not [`POOL`].
+    pools: BTreeMap<String, String>,
+    /// Pools that volumes are to go to.
+    moving: BTreeMap<String, String>,
     failing: BTreeMap<&'static str, (usize, Kind)>,
     calls: Vec<(&'static str, String)>,
 }
@@ -104,6 +108,17 @@ impl MemoryVolumes {
         self.inner.lock().failing.insert(call, (times, kind));
     }
 
+    /// The volume is to go to another pool, where a disk of its name is.
+    pub fn migrate(&self, id: Uuid, pool: &str) {
+        self.inner.lock().moving.insert(id.to_string(), pool.to_owned());
+    }
+
+    /// The pool that the volume is in, and whether it is to go to another one.
+    pub fn place(&self, id: Uuid) -> (String, bool) {
+        let (inner, id) = (self.inner.lock(), id.to_string());
+        (inner.pool(&id), inner.moving.contains_key(&id))
+    }
+
     /// Status of a volume; `None` if there is none.
     pub fn status(&self, id: Uuid) -> Option<String> {
         self.inner.lock().volumes.get(&id.to_string()).map(|volume| volume.status.clone())
@@ -146,6 +161,10 @@ fn missing(what: &str, id: &str) -> Error {
 }
 
 impl Inner {
+    fn pool(&self, volume: &str) -> String {
+        self.pools.get(volume).cloned().unwrap_or_else(|| POOL.to_owned())
+    }
+
     fn volume(&mut self, id: &str) -> Result<&mut VolumeView> {
         self.volumes.get_mut(id).ok_or_else(|| missing("Volume", id))
     }
@@ -279,17 +298,23 @@ impl VolumeCatalog for MemoryVolumes {
     async fn connect(&self, attachment_id: &str, connector: &Value) -> Result<AttachmentView> {
         self.begin("connect", connector["host"].as_str().unwrap_or_default())?;
         let mut inner = self.inner.lock();
-        let attachment = inner.attachment(attachment_id)?;
+        let volume = inner.attachment(attachment_id)?.volume_id.clone();
+        let to = inner.moving.get(&volume).cloned();
         let data = ConnectionData {
-            umbel_pool: Some(POOL.to_owned()),
-            umbel_disk: Some(format!("volume-{}", attachment.volume_id)),
+            umbel_pool: Some(inner.pool(&volume)),
+            umbel_disk: Some(format!("volume-{volume}")),
+            umbel_to_disk: to.is_some().then(|| format!("volume-{volume}")),
+            umbel_to_pool: to,
             access_mode: Some("rw".to_owned()),
             qos_specs: Some(BTreeMap::from([("total_iops_sec".to_owned(), json!("500"))])),
         };
+        let attachment = inner.attachment(attachment_id)?;
         let info =
             ConnectionInfo { driver_volume_type: "simulated".to_owned(), data: Some(data), ..Default::default() };
         attachment.connection_info = Some(info);
-        attachment.status = "attaching".to_owned();
+        if attachment.status != "attached" {
+            attachment.status = "attaching".to_owned();
+        }
         let attachment = attachment.clone();
         inner.settle(&attachment.volume_id);
         Ok(attachment)
@@ -310,6 +335,16 @@ impl VolumeCatalog for MemoryVolumes {
         let mut inner = self.inner.lock();
         let ended = inner.attachments.remove(attachment_id).ok_or_else(|| missing("Attachment", attachment_id))?;
         inner.settle(&ended.volume_id);
+        Ok(())
+    }
+
+    async fn complete_migration(&self, volume_id: &str, failed: bool) -> Result<()> {
+        self.begin("complete_migration", volume_id)?;
+        let mut inner = self.inner.lock();
+        inner.volume(volume_id)?;
+        if let Some(pool) = inner.moving.remove(volume_id).filter(|_| !failed) {
+            inner.pools.insert(volume_id.to_owned(), pool);
+        }
         Ok(())
     }
 

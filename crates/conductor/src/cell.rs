@@ -19,6 +19,7 @@ use crate::hosts::HostsSeen;
 use crate::image::ServerImage;
 use crate::observe::Told;
 use crate::release::ServerRelease;
+use crate::swap::VolumeSwap;
 use crate::view::{Looking, View};
 use crate::volumes_image::VolumesImage;
 use crate::watch::Watchers;
@@ -75,6 +76,7 @@ impl CellConductor {
         let runner = Runner::new(self.cell.db.clone(), self.clock.clone(), &*self.rng, config.runner.clone())
             .with(VolumeAttach(self.clone()))
             .with(VolumeDetach(self.clone()))
+            .with(VolumeSwap(self.clone()))
             .with(ServerRelease(self.clone()))
             .with(ServerImage(self.clone()))
             .with(VolumesImage(self.clone()))
@@ -110,6 +112,7 @@ impl CellConductor {
             return Ok(());
         }
         match &server.state.host {
+            Some(_) if documents::is_held_back(server) => {}
             Some(host) => self.send(&host.name, documents::desired(server, disks)?).await,
             None if server.state.want == Want::Absent => self.delete_homeless(server.id).await?,
             None => {}

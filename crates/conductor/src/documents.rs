@@ -18,6 +18,12 @@ pub(crate) fn desired(server: &Server, disks: &[DiskRow]) -> Result<Desired> {
     Ok(document(server, server.state.generation, Want::Present(Box::new(domain(server, power, disks)?))))
 }
 
+/// Whether its host is told nothing for now: it alone knows where a volume of the guest is, and would forget it with the
+/// guest.
+pub(crate) fn is_held_back(server: &Server) -> bool {
+    server.state.want == model::Want::Absent && server.has_moving_volumes()
+}
+
 /// That nothing of a server should be on a host.
 pub(crate) fn absent(server: &Server, generation: Generation, disks: Vec<DiskRef>) -> Desired {
     Desired { reached: Generation(0), ..document(server, generation, Want::Absent { disks }) }
@@ -89,8 +95,8 @@ fn volume(device: &BlockDevice) -> Option<Volume> {
     let at = device.connection.as_ref().filter(|_| device.is_wanted())?;
     Some(Volume {
         volume_id: device.volume_id?,
-        seen_as: None,
-        to: None,
+        seen_as: device.seen_as,
+        to: device.moving.as_ref().map(|moving| DiskRef { pool: moving.to.pool.clone(), name: moving.to.disk.clone() }),
         at: DiskRef { pool: at.pool.clone(), name: at.disk.clone() },
         size_bytes: device.size_bytes,
         boot_index: device.boot_index,

@@ -30,6 +30,7 @@ mod reconcile;
 mod release;
 mod request;
 mod reserve;
+mod swap;
 mod view;
 mod volumes;
 mod volumes_image;

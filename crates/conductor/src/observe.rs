@@ -124,7 +124,7 @@ impl CellConductor {
             by_server.entry(disk.server_id).or_default().push(disk);
         }
         let mut answer = Vec::with_capacity(here.len() + others.len());
-        for server in &here {
+        for server in here.iter().filter(|server| !documents::is_held_back(server)) {
             let disks = by_server.get(&server.id).map_or(&[][..], Vec::as_slice);
             answer.push(documents::desired(server, disks)?);
         }

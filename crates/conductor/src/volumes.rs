@@ -1,6 +1,9 @@
 //! What flows ask of the volume service, so that it may be asked twice: what is done already is done.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+use umbel_client::ConnectionData;
 use umbel_compute::VolumeCatalog;
 use umbel_compute::model::{BlockDeviceId, Connection, ServerId};
 use umbel_core::{Error, Kind, Result};
@@ -22,12 +25,30 @@ pub(crate) async fn connect(volumes: &dyn VolumeCatalog, attachment_id: &str, ho
         let message = "The volume service does not say in which pool the volume is.";
         return Err(Error::new(Kind::Internal, message).because(format!("attachment {attachment_id}")));
     };
+    Ok(Connection { pool, disk, read_only: data.access_mode.as_deref() == Some("ro"), limits: limits(data) })
+}
+
+/// What the hypervisor is to bound.
+fn limits(data: &ConnectionData) -> BTreeMap<String, u64> {
     let limit = |(name, value): (&String, &Value)| {
         let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
         Some((name.clone(), number?))
     };
-    let limits = data.qos_specs.iter().flatten().filter_map(limit).collect();
-    Ok(Connection { pool, disk, read_only: data.access_mode.as_deref() == Some("ro"), limits })
+    data.qos_specs.iter().flatten().filter_map(limit).collect()
+}
+
+/// Where a volume is to go that its service moves to another pool; `None` if it does not, or not any more.
+pub(crate) async fn goes_to(
+    volumes: &dyn VolumeCatalog,
+    attachment_id: &str,
+    host: &str,
+) -> Result<Option<Connection>> {
+    let answer = volumes.connect(attachment_id, &connector(host)).await?;
+    let info = answer.connection_info.unwrap_or_default();
+    let data = info.data();
+    let read_only = data.access_mode.as_deref() == Some("ro");
+    let (pool, disk) = (data.umbel_to_pool.clone(), data.umbel_to_disk.clone());
+    Ok(pool.zip(disk).map(|(pool, disk)| Connection { pool, disk, read_only, limits: limits(data) }))
 }
 
 /// The host has the volume.

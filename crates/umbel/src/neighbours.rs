@@ -92,6 +92,10 @@ impl ServerAccess for Neighbours {
         self.compute().await?.volume_extended(&self.login.token().await?, server_id, volume_id).await
     }
 
+    async fn moving(&self, server_id: &str, volume_id: &str) -> Result<()> {
+        self.compute().await?.volume_moving(&self.login.token().await?, server_id, volume_id).await
+    }
+
     async fn holds(&self, server_id: &str, volume_id: &str, attachment_id: &str) -> Result<bool> {
         let asked = async {
             let compute = self.compute().await?;

@@ -112,6 +112,11 @@ impl VolumeCatalog for VolumeService {
         volumes.release(&token, attachment_id).await
     }
 
+    async fn complete_migration(&self, volume_id: &str, failed: bool) -> Result<()> {
+        let (volumes, token) = self.as_compute().await?;
+        volumes.complete_migration(&token, volume_id, failed).await
+    }
+
     async fn begin_detaching(&self, volume_id: &str) -> Result<()> {
         let (volumes, token) = self.as_compute().await?;
         volumes.act(&token, volume_id, "os-begin_detaching").await

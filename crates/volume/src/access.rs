@@ -24,6 +24,10 @@ pub trait ServerAccess: Send + Sync {
     /// Tells it that a volume that the server has attached has grown.
     async fn extended(&self, server_id: &str, volume_id: &str) -> Result<()>;
 
+    /// Tells it that a volume that the server has is to go to another disk, which its attachment names. It ends with the
+    /// volume's `os-migrate_volume_completion`. Told again, it goes on.
+    async fn moving(&self, server_id: &str, volume_id: &str) -> Result<()>;
+
     /// Whether the server has the volume by this attachment, or may have it: one that a user ends behind the server's back
     /// would give its bytes to the next one. Who cannot tell says yes.
     async fn holds(&self, server_id: &str, volume_id: &str, attachment_id: &str) -> Result<bool>;

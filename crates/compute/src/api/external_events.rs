@@ -19,6 +19,9 @@ const OF_NETWORKS: [&str; 4] =
     ["network-changed", "network-vif-plugged", "network-vif-unplugged", "network-vif-deleted"];
 const EXTENDED: &str = "volume-extended";
 const EXTENDED_SINCE: u16 = 51;
+/// Of our own volume service: upstream's makes a second volume, and calls the attachment's update.
+const MOVING: &str = "umbel-volume-moving";
+const OF_VOLUMES: [&str; 2] = [EXTENDED, MOVING];
 
 /// 200 if all went well, 207 if some did, 404 if there is none of the servers.
 async fn create(state: Arc<Compute>, mut req: Req) -> Result<Reply> {
@@ -34,6 +37,7 @@ async fn create(state: Arc<Compute>, mut req: Req) -> Result<Reply> {
         let id: ServerId = event.server_uuid.parse()?;
         let code = match (event.name.as_str(), &event.tag) {
             (EXTENDED, Some(tag)) => state.volume_extended(&req.ctx, id, uuid("tag", tag)?).await?,
+            (MOVING, Some(tag)) => state.volume_moving(&req.ctx, id, uuid("tag", tag)?).await?,
             _ => state.note_event(&req.ctx, id).await?,
         };
         let asked = event.status.unwrap_or_else(|| "completed".to_owned());
@@ -48,7 +52,8 @@ async fn create(state: Arc<Compute>, mut req: Req) -> Result<Reply> {
 }
 
 fn check(event: &NewEvent, minor: u16) -> Result<()> {
-    let known = OF_NETWORKS.contains(&event.name.as_str()) || (event.name == EXTENDED && minor >= EXTENDED_SINCE);
+    let of_volumes = OF_VOLUMES.contains(&event.name.as_str());
+    let known = OF_NETWORKS.contains(&event.name.as_str()) || (of_volumes && minor >= EXTENDED_SINCE);
     if !known {
         return Err(invalid("name", &event.name, "It is no event that this cloud knows"));
     }
@@ -58,10 +63,10 @@ fn check(event: &NewEvent, minor: u16) -> Result<()> {
     {
         return Err(invalid("status", status, "It is none of ['failed', 'completed', 'in-progress']"));
     }
-    match (event.name.as_str(), &event.tag) {
-        (EXTENDED, None) => Err(Error::bad_request("Event volume-extended needs the volume's id as its tag.")),
-        (EXTENDED, Some(tag)) => uuid("tag", tag).map(drop),
-        _ => Ok(()),
+    match &event.tag {
+        _ if !of_volumes => Ok(()),
+        None => Err(Error::bad_request(format!("Event {} needs the volume's id as its tag.", event.name))),
+        Some(tag) => uuid("tag", tag).map(drop),
     }
 }
 

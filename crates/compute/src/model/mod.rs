@@ -25,8 +25,8 @@ pub use spec::{
 };
 pub use transition::{Action, deleted, failed, leave, place, reset, transition, vacated};
 pub use volumes::{
-    BlockDevice, BlockDeviceId, Connection, Phase, VolumeOrigin, VolumeToMake, connect_all, device_name, edit, extend,
-    may_change_volumes, plug, plug_again, unplug,
+    BlockDevice, BlockDeviceId, Connection, Moving, Phase, VolumeOrigin, VolumeToMake, connect_all, device_name, edit,
+    end_move, extend, may_change_volumes, move_to, plug, plug_again, unplug,
 };
 
 pub use umbel_bus::{Power, Restart};

@@ -41,6 +41,13 @@ pub struct BlockDevice {
     pub fault: Option<String>,
     /// Where a host finds it.
     pub connection: Option<Connection>,
+    /// Where its bytes are on their way to, with the guest. Until that is over it is at one place or the other, and the
+    /// host alone knows at which.
+    #[serde(default)]
+    pub moving: Option<Moving>,
+    /// The volume by whose id the guest knows the disk, if another one has taken its place since.
+    #[serde(default)]
+    pub seen_as: Option<Uuid>,
     pub size_bytes: u64,
     /// `Some(0)` is booted from first.
     pub boot_index: Option<u32>,
@@ -77,6 +84,13 @@ pub struct Connection {
     pub limits: BTreeMap<String, u64>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    pub to: Connection,
+    /// The generation of the server from which on its host knows.
+    pub generation: Generation,
+}
+
 /// A volume that is made with its server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeToMake {
@@ -107,6 +121,8 @@ impl BlockDevice {
             reported: false,
             fault: None,
             connection: None,
+            moving: None,
+            seen_as: None,
             size_bytes,
             boot_index: None,
             delete_on_termination: false,
@@ -140,6 +156,16 @@ impl Server {
 
     pub fn block_device(&self, id: BlockDeviceId) -> Option<&BlockDevice> {
         self.state.volumes.iter().find(|device| device.id == id)
+    }
+
+    /// Whether a volume is between two places. Its host is not told to take the guest away before it has said at which.
+    pub fn has_moving_volumes(&self) -> bool {
+        self.state.volumes.iter().any(|device| device.moving.is_some())
+    }
+
+    /// Whether one of its guest's disks bears the serial of this volume.
+    pub fn sees(&self, volume: Uuid) -> bool {
+        self.state.volumes.iter().any(|device| device.seen_as.or(device.volume_id) == Some(volume))
     }
 
     /// Whether it boots from a volume.
@@ -233,6 +259,33 @@ pub fn plug_again(server: &Server, id: BlockDeviceId, request_id: &str, now: Tim
     Ok(state)
 }
 
+/// The volume's bytes go there, and the guest with them. Repeated it changes nothing.
+pub fn move_to(server: &Server, id: BlockDeviceId, to: Connection, request_id: &str, now: Timestamp) -> Result<State> {
+    let mut state = server.state.clone();
+    if device(&mut state, id, server.id)?.moving.as_ref().is_some_and(|moving| moving.to == to) {
+        return Ok(state);
+    }
+    let generation = changed(&mut state, request_id, now);
+    device(&mut state, id, server.id)?.moving = Some(Moving { to, generation });
+    Ok(state)
+}
+
+/// The end of it: the volume is there, or where it was. A server that its owner wants no more is asked nothing new.
+pub fn end_move(server: &Server, id: BlockDeviceId, there: bool, request_id: &str, now: Timestamp) -> Result<State> {
+    let mut state = server.state.clone();
+    let device = device(&mut state, id, server.id)?;
+    let Some(moving) = device.moving.take() else {
+        return Ok(state);
+    };
+    if there {
+        device.connection = Some(moving.to);
+    }
+    if state.want != Want::Absent {
+        changed(&mut state, request_id, now);
+    }
+    Ok(state)
+}
+
 /// Changes what is no matter of the host: nothing is asked of the agent.
 pub fn edit(server: &Server, id: BlockDeviceId, change: impl FnOnce(&mut BlockDevice)) -> Result<State> {
     let mut state = server.state.clone();
@@ -257,7 +310,7 @@ pub fn connect_all(server: &Server, connections: &[(BlockDeviceId, Connection)],
 /// Off its host, volumes have no way there any more; they stay reserved.
 pub(crate) fn disconnect_all(state: &mut State, now: Timestamp) {
     for device in &mut state.volumes {
-        device.connection = None;
+        (device.connection, device.moving) = (None, None);
         let phase = if device.attachment_id.is_some() { Phase::Reserved } else { Phase::Planned };
         device.enter(phase, Generation(0), now);
     }
@@ -374,6 +427,26 @@ mod tests {
         assert!(!change.state.volumes[0].reported, "the guest holds it still");
         let change = observe(&server, "h1", &report(&server, vec![], None), NOW).unwrap();
         assert!(change.state.volumes[0].reported);
+    }
+
+    #[test]
+    fn a_volume_moves_and_is_there_or_where_it_was() {
+        let (server, id, _) = with_volume(Phase::Attached);
+        let to = Connection { pool: "other".into(), ..at() };
+        let state = move_to(&server, id, to.clone(), "req-1", NOW).unwrap();
+        assert_eq!(state.generation, server.state.generation.next());
+        let mut moving = Server { state, ..server.clone() };
+        assert!(moving.has_moving_volumes() && moving.is_behind());
+        assert_eq!(move_to(&moving, id, to.clone(), "req-1", NOW).unwrap(), moving.state, "again");
+        for there in [true, false] {
+            let state = end_move(&moving, id, there, "req-1", NOW).unwrap();
+            let want = if there { Some(&to) } else { server.state.volumes[0].connection.as_ref() };
+            assert_eq!((state.volumes[0].connection.as_ref(), state.volumes[0].moving.as_ref()), (want, None));
+            assert_eq!(state.generation, moving.state.generation.next());
+        }
+        moving.state.want = Want::Absent;
+        assert_eq!(end_move(&moving, id, true, "req-1", NOW).unwrap().generation, moving.state.generation);
+        assert_eq!(end_move(&server, id, true, "req-1", NOW).unwrap(), server.state, "again");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use umbel_auth::visible;
+use umbel_client::VolumeView;
 use umbel_core::{Ctx, Error, GIB, Kind, Result, Timestamp};
 use umbel_db::{Tx, tx};
 use umbel_workflow::{NewFlow, enqueue, pending};
@@ -12,8 +13,8 @@ use super::Compute;
 use super::block_devices::{may_attach, too_many};
 use super::servers::{Found, Touches, cell_down, check_lock, existing};
 use super::volumes::{Who, invalid_volume, of_volume, token};
-use crate::flows::{self, VolumeChange};
-use crate::model::{BlockDevice, BlockDeviceId, Phase, Server, ServerId, edit, may_change_volumes};
+use crate::flows::{self, NewVolume, VolumeChange, VolumeSwap};
+use crate::model::{BlockDevice, BlockDeviceId, Phase, Server, ServerId, Want, edit, may_change_volumes};
 use crate::store::{actions, servers};
 use crate::{Cell, CellHandle};
 
@@ -96,7 +97,8 @@ impl Compute {
             let mut server = existing(tx, id, &who).await?;
             check_lock(&server, admin)?;
             may_change_volumes(&server, "attach_volume")?;
-            if server.volume(new.volume_id).is_some() {
+            // Its serial may still be that of a disk whose place another volume has taken.
+            if server.volume(new.volume_id).is_some() || server.sees(new.volume_id) {
                 return Err(invalid_volume(format!("volume {} already attached", new.volume_id)));
             }
             if server.spec.disks.len() + server.state.volumes.len() >= limit {
@@ -144,9 +146,7 @@ impl Compute {
             check_lock(&server, admin)?;
             may_change_volumes(&server, "detach_volume")?;
             may_detach(&server, volume_id)?;
-            if pending(tx, flows::VOLUME_DETACH, &device.to_string()).await? {
-                return Err(not_in_use("detaching"));
-            }
+            must_rest(tx, device).await?;
             actions::start(tx, &record).await?;
             change_of(tx, flows::VOLUME_DETACH, (id, device), &record.request_id, now).await
         })?;
@@ -172,18 +172,87 @@ impl Compute {
         .map(drop)
     }
 
-    /// Another volume in the place of one. Refused in words, once both are known to be there: the guest would have to
-    /// write to both while one is copied, which no hypervisor of ours does.
+    /// Another volume in the place of one, with its bytes: the flow copies them under the guest, and lets the old one go.
     pub(crate) async fn swap_volume(&self, ctx: &Ctx, id: ServerId, old: Uuid, new: Uuid) -> Result<()> {
-        let (_, server) = self.changeable(ctx, id, "swap_volume").await?;
-        server.volume(old).ok_or_else(|| not_attached(id, old))?;
-        let text = new.to_string();
-        self.volumes.show(Who::Caller(token(ctx)), &text).await.map_err(|error| of_volume(&text, error))?;
-        Err(Error::conflict(format!(
-            "Volume {old} cannot be swapped for {new} while it is attached. To move it to another pool, retype or migrate \
-             it; to replace it, detach it and attach the other."
-        )))
+        let (cell, server) = self.changeable(ctx, id, "swap_volume").await?;
+        if server.state.want == Want::Off {
+            let text = format!("Cannot 'swap_volume' instance {id} while it is in vm_state stopped");
+            return Err(Error::conflict(text));
+        }
+        let device = may_swap(&server, old)?.id;
+        if old == new {
+            return Err(invalid_volume("Old and new volume are the same."));
+        }
+        let show = async |volume: Uuid| {
+            let text = volume.to_string();
+            self.volumes.show(Who::Caller(token(ctx)), &text).await.map_err(|error| of_volume(&text, error))
+        };
+        let (old_volume, new_volume) = (show(old).await?, show(new).await?);
+        check_swap(&old_volume, &new_volume)?;
+        let now = self.clock.now();
+        let (who, admin) = (visible(ctx)?, ctx.is_admin());
+        let record = self.record(ctx, id, "swap_volume", now);
+        let new = NewVolume { volume_id: new, size_bytes: new_volume.size * GIB };
+        tx!(cell.db, "swap volume", |tx| {
+            let server = existing(tx, id, &who).await?;
+            check_lock(&server, admin)?;
+            may_change_volumes(&server, "swap_volume")?;
+            may_swap(&server, old)?;
+            must_rest(tx, device).await?;
+            let seen = device_of(&server, new.volume_id).is_some_and(|other| other != device);
+            if seen || server.volume(new.volume_id).is_some() {
+                return Err(invalid_volume(format!("volume {} already attached", new.volume_id)));
+            }
+            actions::start(tx, &record).await?;
+            let new = Some(new.clone());
+            let state = VolumeSwap { server_id: id, device, new, old_attachment: None, moved: false };
+            flows::swap_volume(tx, &state, &record.request_id, now).await
+        })?;
+        self.nudge.server(cell.id, id);
+        Ok(())
     }
+}
+
+/// No flow changes the device already.
+async fn must_rest(tx: &mut Tx<Cell>, device: BlockDeviceId) -> Result<()> {
+    for (kind, status) in [(flows::VOLUME_DETACH, "detaching"), (flows::VOLUME_SWAP, "migrating")] {
+        if pending(tx, kind, &device.to_string()).await? {
+            return Err(not_in_use(status));
+        }
+    }
+    Ok(())
+}
+
+/// The device whose disk bears the serial of this volume.
+fn device_of(server: &Server, volume: Uuid) -> Option<BlockDeviceId> {
+    let sees = |device: &&BlockDevice| device.seen_as.or(device.volume_id) == Some(volume);
+    server.state.volumes.iter().find(sees).map(|device| device.id)
+}
+
+fn may_swap(server: &Server, volume_id: Uuid) -> Result<&BlockDevice> {
+    let device = server.volume(volume_id).ok_or_else(|| not_attached(server.id, volume_id))?;
+    match device.phase {
+        Phase::Attached => Ok(device),
+        _ => Err(invalid_volume(format!("Old volume {volume_id} must be attached to swap it."))),
+    }
+}
+
+/// As upstream has it, in its order.
+fn check_swap(old: &VolumeView, new: &VolumeView) -> Result<()> {
+    if old.status != "in-use" {
+        return Err(invalid_volume(format!("Old volume is attached to a different instance, or is {}.", old.status)));
+    }
+    if new.size < old.size {
+        return Err(invalid_volume("New volume must be the same size or larger."));
+    }
+    if new.status != "available" {
+        return Err(invalid_volume("New volume must be detached in order to swap."));
+    }
+    if old.multiattach || new.multiattach {
+        let text = "Swapping multi-attach volumes with more than one read/write attachment is not supported.";
+        return Err(Error::bad_request(text));
+    }
+    Ok(())
 }
 
 async fn change_of(

@@ -3,13 +3,15 @@
 use umbel_auth::Visible;
 use umbel_core::{Ctx, GIB, Kind, Result};
 use umbel_db::tx;
+use umbel_workflow::pending;
 use uuid::Uuid;
 
 use super::Compute;
 use super::servers::{Found, existing};
 use super::volumes::Who;
 use crate::CellHandle;
-use crate::model::{Server, ServerId, extend};
+use crate::flows::{self, VolumeSwap};
+use crate::model::{Phase, Server, ServerId, extend};
 use crate::store::{actions, servers};
 
 /// What became of an event, as an HTTP status of its own.
@@ -62,6 +64,36 @@ impl Compute {
         })?;
         self.nudge.server(cell.id, id);
         Ok(DONE)
+    }
+
+    /// A volume of the server is to go to another disk, with its guest. Told again, it is on its way.
+    pub(crate) async fn volume_moving(&self, ctx: &Ctx, id: ServerId, volume_id: Uuid) -> Result<u16> {
+        let (cell, server) = match self.placed(ctx, id).await? {
+            Ok(found) => found,
+            Err(code) => return Ok(code),
+        };
+        let Some(device) = server.volume(volume_id).map(|device| device.id) else {
+            return Ok(NO_SERVER);
+        };
+        let now = self.clock.now();
+        let record = self.record(ctx, id, "swap_volume", now);
+        let begun = tx!(cell.db, "move volume", |tx| {
+            let server = existing(tx, id, &Visible::All).await?;
+            if pending(tx, flows::VOLUME_SWAP, &device.to_string()).await? {
+                return Ok(true);
+            }
+            // What else is done to it comes to its end first.
+            let attached = server.block_device(device).is_some_and(|device| device.phase == Phase::Attached);
+            if !attached || pending(tx, flows::VOLUME_DETACH, &device.to_string()).await? {
+                return Ok(false);
+            }
+            actions::start(tx, &record).await?;
+            let state = VolumeSwap { server_id: id, device, new: None, old_attachment: None, moved: false };
+            flows::swap_volume(tx, &state, &record.request_id, now).await?;
+            Ok(true)
+        })?;
+        self.nudge.server(cell.id, id);
+        Ok(if begun { DONE } else { NO_HOST })
     }
 
     /// The server and its cell, or the code of an event that cannot be told to it.

@@ -59,6 +59,10 @@ pub trait VolumeCatalog: Send + Sync {
     /// Ends an attachment, in whatever state.
     async fn release(&self, attachment_id: &str) -> Result<()>;
 
+    /// Ends the migration of a volume that a server has: its guest has gone over to the new disk, or `failed` to. Ended
+    /// already is no failure.
+    async fn complete_migration(&self, volume_id: &str, failed: bool) -> Result<()>;
+
     async fn begin_detaching(&self, volume_id: &str) -> Result<()>;
 
     async fn roll_detaching(&self, volume_id: &str) -> Result<()>;

@@ -209,11 +209,19 @@ async fn attaching_is_refused_where_it_cannot_be() {
     cloud.member().expect(202, "POST", &path, Some(body(one))).await;
     assert!(attach(403, two).await.contains("The maximum allowed number of disk devices (2)"));
     settle(&cloud, id).await;
-    // Swapping is for administrators, and said to be impossible.
+    // Swapping is for administrators.
     let one_path = format!("{path}/{one}");
     cloud.member().expect(403, "PUT", &one_path, Some(body(two))).await;
-    let answer = cloud.admin().expect(409, "PUT", &one_path, Some(body(two))).await;
-    assert!(message(&answer).contains("cannot be swapped"), "{answer}");
+    let swap = async |status, volume| {
+        let answer = cloud.admin().expect(status, "PUT", &one_path, Some(body(volume))).await;
+        message(&answer).to_owned()
+    };
+    assert!(swap(404, Uuid::from_u128(9)).await.contains("could not be found"));
+    assert!(swap(400, cloud.volumes.add(0, |_| {}).await).await.contains("same size or larger"));
+    assert!(swap(400, busy).await.contains("must be detached"));
+    cloud.admin().expect(202, "PUT", &one_path, Some(body(two))).await;
+    assert!(swap(400, two).await.contains("Currently in 'migrating' status"));
+    cloud.member().expect(400, "DELETE", &one_path, None).await;
     cloud.member().expect(404, "GET", &format!("{path}/{two}"), None).await;
     cloud.member().expect(404, "DELETE", &format!("{path}/{two}"), None).await;
     cloud.member().act(202, id, json!({"lock": null})).await;

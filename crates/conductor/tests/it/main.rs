@@ -10,6 +10,7 @@ mod hosts;
 mod images;
 mod life;
 mod load;
+mod swap;
 mod volume_world;
 mod volumes;
 mod volumes_image;

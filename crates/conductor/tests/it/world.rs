@@ -29,6 +29,9 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub const CELL: CellId = CellId::from_uuid(Uuid::from_u128(1));
 pub const MIB: u64 = 1 << 20;
 
+/// A second pool for volumes.
+pub const SECOND: &str = "volumes-2";
+
 pub struct World {
     pub sim: Arc<Simulation>,
     pub pool: SimulatedPool,
@@ -199,7 +202,8 @@ impl World {
             shared: true,
         };
         let system = self.system_pools.iter().map(pool).collect();
-        let pools = HostPools::new(system, vec![Arc::new(SimulatedPool::new(&self.sim, POOL))]);
+        let others = [POOL, SECOND].map(|name| Arc::new(SimulatedPool::new(&self.sim, name)) as Arc<dyn Pool>);
+        let pools = HostPools::new(system, others.into());
         let hypervisor = Arc::new(self.hypervisor(host));
         let agent = Agent::new(config, hypervisor, pools, Arc::new(Sent(self.images.clone())), Arc::new(SystemClock));
         let link = wrap(Arc::new(hub.connect(host, agent.clone())));

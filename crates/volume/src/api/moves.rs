@@ -90,9 +90,9 @@ pub(super) async fn migrate(action: Action<VolumeId>) -> Result<Reply> {
 
 pub(super) async fn complete_migration(action: Action<VolumeId>) -> Result<Reply> {
     let asked: wire::MigrateCompletion = action.arguments()?;
-    flag_or_false("error", asked.error.as_ref())?;
+    let failed = flag_or_false("error", asked.error.as_ref())?;
     let new = uuid("new_volume", &asked.new_volume)?;
-    let kept = action.state.complete_migration(&action.req.ctx, action.id, new).await?;
+    let kept = action.state.complete_migration(&action.req.ctx, action.id, new, failed).await?;
     Ok(Reply::json(200, &wire::MigrateCompleted { save_volume_id: kept.to_string() }))
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod extend;
 pub(crate) mod flatten;
 pub(crate) mod group_create;
 pub(crate) mod group_snapshot;
+pub(crate) mod live_move;
 pub(crate) mod manage;
 pub(crate) mod reimage;
 pub(crate) mod relocate;
@@ -33,6 +34,7 @@ pub(crate) fn all(runner: Runner<Volume>, state: &Arc<Volumes>) -> Runner<Volume
     let runner = manage::add(runner, state);
     let runner = upload::add(runner, state);
     let runner = relocate::add(runner, state);
+    let runner = live_move::add(runner, state);
     let runner = reimage::add(runner, state);
     let runner = delete::add(runner, state);
     let runner = extend::add(runner, state);

@@ -7,8 +7,7 @@
 //! The volume changes its pool in one transaction. Up to there the copy is thrown away if anything fails; from there on
 //! the old disk is what goes, and the flow does not give up before it has.
 //!
-//! Volumes that are attached are not moved: their guests' writes go to the old pool until the host itself changes over.
-//! (Refused: upstream's way, which makes a second volume, has compute swap the two, and swaps their names.)
+//! Volumes that are attached go with their guests: see [`super::live_move`].
 
 use std::sync::Arc;
 use std::time::Duration;

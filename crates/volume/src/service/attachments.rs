@@ -281,6 +281,14 @@ pub(crate) fn is_migrating(volume: &VolumeRow) -> bool {
     matches!(volume.migration_status.as_deref(), Some("starting" | "migrating" | "completing"))
 }
 
+/// 400 for a volume whose guest is going over to another disk: what is asked of the old one is not asked of the volume.
+pub(crate) fn check_still(volume: &VolumeRow) -> Result<()> {
+    match is_migrating(volume) && volume.status == VolumeStatus::InUse {
+        true => Err(invalid_volume(format!("Volume {} is migrating to another pool.", volume.id))),
+        false => Ok(()),
+    }
+}
+
 /// What a volume's status is by its attachments alone.
 pub(crate) async fn rest_status(tx: &mut Tx<Volume>, id: VolumeId) -> Result<VolumeStatus> {
     let rows = attachments::of_volume(tx, id).await?;

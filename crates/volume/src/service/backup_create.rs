@@ -152,6 +152,7 @@ fn check_source(volume: &VolumeRow, snapshot: Option<&SnapshotRow>, force: bool)
             ))),
         };
     }
+    super::attachments::check_still(volume)?;
     match volume.status {
         VolumeStatus::Available => Ok(()),
         VolumeStatus::InUse if force => Ok(()),

@@ -11,6 +11,7 @@ use super::limits::of_size;
 use super::place::type_of;
 use super::{Caller, invalid_volume};
 use crate::Volumes;
+use crate::flows::live_move;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::attachments::{self, AttachStatus, AttachmentId, AttachmentRow};
 use crate::store::types::VolumeType;
@@ -53,6 +54,12 @@ impl Volumes {
             "umbel_pool": backend.name,
             "umbel_disk": volume.disk,
         });
+        if is_migrating(volume)
+            && let Some(to) = live_move::of(tx, volume.id).await?.filter(|to| to.to != backend.name)
+        {
+            data["umbel_to_pool"] = json!(to.to);
+            data["umbel_to_disk"] = json!(to.disk);
+        }
         if backend.driver == "rbd" {
             let to = &backend.connection;
             let pool = backend.pool.location(&volume.disk, "-").pool;

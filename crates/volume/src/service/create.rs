@@ -145,6 +145,7 @@ impl Volumes {
             if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::InUse) {
                 return Err(invalid_volume("Originating volume status must be one of 'available, in-use' values"));
             }
+            super::attachments::check_still(&volume)?;
             let source = disk(&volume, &format!("clone-{new}"), volume.size_gib, true)?;
             let size = volume.size_gib;
             return Ok(inherited(volume, size, source));

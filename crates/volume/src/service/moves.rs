@@ -1,17 +1,19 @@
 //! Volumes change their type and their pool.
 
-use umbel_core::{Ctx, Error, Kind, Result};
+use umbel_core::{Ctx, Error, Kind, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
+use umbel_workflow::Flow;
 
 use super::attachments::is_migrating;
 use super::connections::front_end_specs;
 use super::place::type_of;
 use super::{Caller, capabilities, invalid_volume};
+use crate::flows::live_move::{self, LiveMove, LiveMoveFlow, LiveStep, server_of};
 use crate::flows::relocate::{Move, MoveFlow, MoveStep, NewType};
 use crate::flows::start::begin;
 use crate::model::{VolumeId, VolumeRow, VolumeStatus};
 use crate::store::types::{self, VolumeType};
-use crate::store::{Volume, encryption, quotas, snapshots, volumes};
+use crate::store::{Volume, attachments, encryption, quotas, snapshots, volumes};
 use crate::{Backend, Volumes};
 
 const NOT_FOR_RETYPE: &str = "Retype needs volume to be in available or in-use state, not be part of an active \
@@ -47,15 +49,13 @@ impl Volumes {
                 let after = VolumeRow { volume_type_id: Some(new.id), multiattach: new.multiattach, ..volume.clone() };
                 return volumes::update(tx, &volume, &after, now).await;
             };
-            check_move(tx, &volume).await?;
-            let state = move_of(&volume, from, to, Some(new));
             let after = VolumeRow {
                 status: VolumeStatus::Retyping,
                 previous_status: Some(volume.status.name().to_owned()),
                 migration_status: Some("starting".to_owned()),
                 ..volume.clone()
             };
-            begin::<MoveFlow>(tx, id, MoveStep::Freeze, &state, &ctx.request_id, now).await?;
+            begin_move(tx, &volume, (from, to), Some(new), (&ctx.request_id, now)).await?;
             volumes::update(tx, &volume, &after, now).await
         })?;
         match to {
@@ -74,7 +74,8 @@ impl Volumes {
         self.backend_of(volume)?.pool.limit(&volume.disk, &limits).await
     }
 
-    /// Moves the volume to another pool. With `lock` nobody uses it meanwhile; without, who attaches it ends the move.
+    /// Moves the volume to another pool, with the server that has it. With `lock` nobody else uses it meanwhile; without,
+    /// who attaches one that is free ends the move.
     pub(crate) async fn migrate_volume(&self, ctx: &Ctx, id: VolumeId, host: &str, lock: bool) -> Result<()> {
         let caller = Caller::of(ctx)?;
         caller.must_be_admin("volume_extension:volume_admin_actions:migrate_volume")?;
@@ -104,34 +105,50 @@ impl Volumes {
                      one"
                 )));
             }
-            check_move(tx, &volume).await?;
             let mut after = volume.clone();
             after.migration_status = Some("starting".to_owned());
             if lock {
                 after.previous_status = Some(volume.status.name().to_owned());
                 after.status = VolumeStatus::Maintenance;
             }
-            let state = move_of(&volume, from, to, None);
-            begin::<MoveFlow>(tx, id, MoveStep::Freeze, &state, &ctx.request_id, now).await?;
+            begin_move(tx, &volume, (from, to), None, (&ctx.request_id, now)).await?;
             volumes::update(tx, &volume, &after, now).await.map(drop)
         })?;
         self.nudge();
         Ok(())
     }
 
-    /// Upstream's compute calls this once it has swapped two volumes of a server; the answer is the one that stays.
-    pub(crate) async fn complete_migration(&self, ctx: &Ctx, id: VolumeId, new: VolumeId) -> Result<VolumeId> {
+    /// Compute calls this once it has moved a volume of a server to another disk, or has `failed` to: of ours both are the
+    /// same volume. Upstream's has swapped two; the answer is the one that stays.
+    pub(crate) async fn complete_migration(
+        &self,
+        ctx: &Ctx,
+        id: VolumeId,
+        new: VolumeId,
+        failed: bool,
+    ) -> Result<VolumeId> {
         let caller = Caller::of(ctx)?;
         caller.must_be_admin("volume_extension:volume_admin_actions:migrate_volume_completion")?;
-        let (volume, new) = read!(self.db, "look at migration", |tx| {
-            Ok((caller.volume(tx, id).await?, caller.volume(tx, new).await?))
+        let now = self.clock.now();
+        let kept = tx!(self.db, "complete migration", |tx| {
+            let volume = caller.lock_volume(tx, id).await?;
+            if id == new {
+                let known = live_move::complete(tx, &volume, failed, now).await?;
+                return match known || failed || !is_migrating(&volume) {
+                    true => Ok(id),
+                    false => Err(invalid_volume("Source volume not mid-migration.")),
+                };
+            }
+            let new = caller.volume(tx, new).await?;
+            // Our migrations have one volume, never two: none of these can be the halves of one.
+            match (is_migrating(&volume), is_migrating(&new)) {
+                (false, false) => Ok(new.id),
+                (false, true) => Err(invalid_volume("Source volume not mid-migration.")),
+                (true, _) => Err(invalid_volume("Destination volume not mid-migration.")),
+            }
         })?;
-        // Our migrations have one volume, never two: none of these can be the halves of one.
-        match (is_migrating(&volume), is_migrating(&new)) {
-            (false, false) => Ok(new.id),
-            (false, true) => Err(invalid_volume("Source volume not mid-migration.")),
-            (true, _) => Err(invalid_volume("Destination volume not mid-migration.")),
-        }
+        self.nudge();
+        Ok(kept)
     }
 
     /// The backend that a host string names, with its pool or without.
@@ -218,20 +235,35 @@ impl Volumes {
     }
 }
 
-/// Whether the volume's bytes can go elsewhere: 400 with the reason if not.
-async fn check_move(tx: &mut Tx<Volume>, volume: &VolumeRow) -> Result<()> {
+/// The flow that takes the volume's bytes elsewhere: with the server that has it, or alone. 400 with the reason if they
+/// cannot go.
+async fn begin_move(
+    tx: &mut Tx<Volume>,
+    volume: &VolumeRow,
+    (from, to): (&Backend, &Backend),
+    retype: Option<NewType>,
+    (request_id, now): (&str, Timestamp),
+) -> Result<()> {
     let id = volume.id;
-    if volume.status != VolumeStatus::Available {
-        return Err(invalid_volume(format!(
-            "Volume {id} is attached: its data can only move to another pool once it is detached."
-        )));
+    if !snapshots::of_volume(tx, id).await?.is_empty() {
+        return Err(invalid_volume(format!("Volume {id} has snapshots, which cannot move to another pool.")));
     }
-    match snapshots::of_volume(tx, id).await?.is_empty() {
-        true => Ok(()),
-        false => Err(invalid_volume(format!("Volume {id} has snapshots, which cannot move to another pool."))),
+    // What an earlier one has left to do is to remove the disk that this one would make.
+    for kind in [MoveFlow::KIND, LiveMoveFlow::KIND] {
+        if umbel_workflow::pending(tx, kind, &id.to_string()).await? {
+            return Err(Error::conflict(format!("An earlier move of volume {id} is not quite over; try again.")));
+        }
     }
-}
-
-fn move_of(volume: &VolumeRow, from: &Backend, to: &Backend, retype: Option<NewType>) -> Move {
-    Move { volume: volume.id, from: from.name.clone(), to: to.name.clone(), disk: volume.disk.clone(), retype }
+    let (from, to, disk) = (from.name.clone(), to.name.clone(), volume.disk.clone());
+    if volume.status == VolumeStatus::Available {
+        let state = Move { volume: id, from, to, disk, retype };
+        return begin::<MoveFlow>(tx, id, MoveStep::Freeze, &state, request_id, now).await;
+    }
+    match attachments::of_volume(tx, id).await?.as_slice() {
+        [one] if server_of(one).is_some() => {}
+        [_] => return Err(invalid_volume(format!("Volume {id} is attached to a host that cannot move with it."))),
+        _ => return Err(invalid_volume(format!("Volume {id} is attached to several servers."))),
+    }
+    let state = LiveMove { volume: id, from, to, disk, retype, told_at: None };
+    begin::<LiveMoveFlow>(tx, id, LiveStep::Prepare, &state, request_id, now).await
 }

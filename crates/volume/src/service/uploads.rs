@@ -128,6 +128,7 @@ fn check_status(volume: &VolumeRow, force: bool) -> Result<()> {
         true => "available or in-use",
         false => "available",
     };
+    super::attachments::check_still(volume)?;
     match volume.status {
         VolumeStatus::Available => Ok(()),
         VolumeStatus::InUse if force => Ok(()),

@@ -149,6 +149,7 @@ impl Volumes {
                     row.status
                 )));
             }
+            super::attachments::check_still(&row)?;
             if new_gib <= row.size_gib {
                 return Err(Error::bad_request(format!(
                     "Invalid input received: New size for extend must be greater than current size. (current: {}, \

@@ -458,12 +458,22 @@ pub struct Servers {
     pub told: Mutex<Vec<(String, String)>>,
     /// Servers that have nothing, whatever attachments say.
     pub gone: Mutex<Vec<String>>,
+    /// Servers and volumes of theirs that are to move.
+    pub moving: Mutex<Vec<(String, String)>>,
 }
 
 #[async_trait]
 impl ServerAccess for Servers {
     async fn extended(&self, server_id: &str, volume_id: &str) -> Result<()> {
         self.told.lock().push((server_id.to_owned(), volume_id.to_owned()));
+        Ok(())
+    }
+
+    async fn moving(&self, server_id: &str, volume_id: &str) -> Result<()> {
+        if self.gone.lock().iter().any(|gone| gone == server_id) {
+            return Err(Error::not_found("No instances found for any event"));
+        }
+        self.moving.lock().push((server_id.to_owned(), volume_id.to_owned()));
         Ok(())
     }
 
