@@ -173,6 +173,9 @@ write_config() {
     printf '[image.options.web_download]\nallowed_hosts = ["127.0.0.1"]\nallowed_ports = []\n'
     # Other than the order of names, so that a test can tell.
     printf '[image.options.store_weights]\nvms = 100\n'
+    # The duration is prepare.py's too: long enough to be met by a test on a busy machine.
+    printf '[identity.security_compliance]\nlockout_failure_attempts = 2\nlockout_duration = 15\n'
+    printf 'unique_last_password_count = 2\n'
     printf '[volume]\npools = ["volumes", "vms"]\n'
     for pool in images vms volumes; do
         printf '[[pools]]\nname = "%s"\n' $pool
@@ -186,7 +189,7 @@ write_config() {
 
 await_line() {
     local pattern=$1 file=$2 pid=$3 round
-    for round in $(seq 600); do
+    for round in $(seq 1800); do
         grep -qs "$pattern" "$file" && return
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.1

@@ -136,8 +136,12 @@ def identity(conf, cloud):
         "region": cloud.config["region_name"],
         "default_domain_id": "default",
         "v3_endpoint_type": "public",
+        # As scripts/tempest.sh configures the cloud.
+        "user_lockout_failure_attempts": 2,
+        "user_lockout_duration": 15,
+        "user_unique_last_password_count": 2,
     }
-    conf["identity-feature-enabled"] = {"api_v2": False, "api_v3": True}
+    conf["identity-feature-enabled"] = {"api_v2": False, "api_v3": True, "security_compliance": True}
 
 
 def samples(work):

@@ -63,7 +63,9 @@ impl Ask {
                 }
                 "token" => {
                     let data = token.take().ok_or_else(|| expecting("token", "identity"))?;
-                    let principal = identity.verifier.verify(&data.id)?;
+                    // Keystone's answer, by which clients tell a token that is no good from a wrong password.
+                    let lost = |error: Error| Error::not_found("Could not find token.").because(error.for_log());
+                    let principal = identity.verifier.verify(&data.id).map_err(lost)?;
                     if principal.application_credential.as_ref().is_some_and(|from| from.trust.is_some()) {
                         return Err(Error::forbidden(
                             "Using trust-scoped token to create another token. Create a new trust-scoped token instead.",
