@@ -69,6 +69,8 @@ struct Work {
     tokens: service::Tokens,
     importing: Semaphore,
     flattening: Semaphore,
+    /// One deletion of an image's data at a time.
+    deleting: service::Deleting,
     /// Set once a runner is made.
     nudge: Nudge,
 }
@@ -107,6 +109,7 @@ impl Images {
             tokens: service::Tokens::default(),
             importing: Semaphore::new(config.import_concurrency.max(1)),
             flattening: Semaphore::new(config.flatten_concurrency.max(1)),
+            deleting: service::Deleting::default(),
             nudge: Nudge::default(),
         };
         Ok(Images { db, stores, clock, rng, config, uploads: service::Uploads::default(), twins: Arc::default(), work })
