@@ -10,6 +10,7 @@ mod cloud;
 mod crash;
 mod flows;
 mod groups;
+mod livemove;
 mod logs;
 mod manageable;
 mod moves;
