@@ -68,12 +68,23 @@ impl StorageAudit {
         }
         // Twice is exact for what follows the order of rows and disks. The pause is for what does not: a disk that
         // changes its name, work of a host that reports when it is done.
-        tokio::time::sleep(Duration::from_secs(self.config.grace_seconds)).await;
-        let suspects = first.findings.iter().map(|found| (found.pool.clone(), disk_of(found).to_owned())).collect();
-        let second = self.once(Some(&suspects)).await?;
-        let before: BTreeSet<&str> = first.findings.iter().map(|found| found.id.as_str()).collect();
-        let findings = second.findings.into_iter().filter(|found| before.contains(found.id.as_str())).collect();
+        let grace = Duration::from_secs(self.config.grace_seconds);
+        tokio::time::sleep(grace).await;
+        let mut findings = self.still(first.findings).await?;
+        let is_hidden = |found: &Finding| found.kind == FindingKind::Hidden;
+        if findings.iter().any(is_hidden) {
+            tokio::time::sleep(Duration::from_secs(self.config.hidden_seconds).saturating_sub(grace)).await;
+            findings = self.still(findings).await?;
+        }
         Ok(Audit { findings, ..first })
+    }
+
+    /// Those of the findings that are found again.
+    async fn still(&self, before: Vec<Finding>) -> Result<Vec<Finding>> {
+        let suspects = before.iter().map(|found| (found.pool.clone(), disk_of(found).to_owned())).collect();
+        let now = self.once(Some(&suspects)).await?;
+        let before: BTreeSet<&str> = before.iter().map(|found| found.id.as_str()).collect();
+        Ok(now.findings.into_iter().filter(|found| before.contains(found.id.as_str())).collect())
     }
 
     /// Pools before rows: see [`compare`]. With suspects, only they are looked into; what is told of others means nothing.

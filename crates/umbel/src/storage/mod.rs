@@ -43,11 +43,14 @@ pub struct AuditConfig {
     pub hours: f64,
     /// What differs is looked at again after so many seconds, and counts if it differs still.
     pub grace_seconds: u64,
+    /// A removed disk whose last clone is gone counts if it is there after so many seconds: the services' own sweeps,
+    /// each 15 seconds if nothing else is configured, take it before.
+    pub hidden_seconds: u64,
 }
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        AuditConfig { hours: 24.0, grace_seconds: 5 }
+        AuditConfig { hours: 24.0, grace_seconds: 5, hidden_seconds: 30 }
     }
 }
 
