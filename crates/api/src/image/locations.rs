@@ -4,9 +4,9 @@ use super::DiskFormat;
 use crate::{Method, Route, Rule};
 
 /// Added in 2.17 in place of `PATCH`ing `locations`. A place in a store is for services only, since it is a way past the
-/// API; a URL on the web is not.
+/// API; a URL on the web is not, and for members of the image's project: which of both it is, its body says.
 pub static CREATE_LOCATION: Route =
-    Route::new(Method::Post, "/v2/images/{image_id}/locations", "add_image_location", Rule::Member);
+    Route::new(Method::Post, "/v2/images/{image_id}/locations", "add_image_location", Rule::Authenticated);
 pub static LIST_LOCATIONS: Route =
     Route::new(Method::Get, "/v2/images/{image_id}/locations", "fetch_image_location", Rule::Service);
 

@@ -22,6 +22,10 @@ impl Images {
     pub async fn add_location(&self, ctx: &Ctx, id: ImageId, new: &NewLocation) -> Result<()> {
         let caller = Caller::of(ctx)?;
         let hashes = check_hashes(new.validation_data.as_ref())?;
+        let member = ctx.principal.as_ref().is_some_and(|principal| principal.has_role("member"));
+        if !member && !caller.admin && !caller.service && !ctx.is_service() {
+            return Err(Error::forbidden("Policy doesn't allow add_image_location to be performed."));
+        }
         if web_places::is_web(&new.url) {
             return self.add_web_place(ctx, &caller, id, &new.url, hashes).await;
         }
