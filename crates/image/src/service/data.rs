@@ -27,6 +27,9 @@ use crate::store::{claims, images as rows, tasks};
 const NOTED_EVERY: Duration = Duration::from_secs(2);
 const NOTED_BYTES: u64 = 64 << 20;
 
+/// How long the sender of an upload that failed waits for what it left to be gone; the rest goes on behind.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(5);
+
 /// What a client says of its upload beside the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UploadRequest {
@@ -150,10 +153,11 @@ impl Images {
         self.uploads.add(id, &upload.flow);
         let result = match self.transfer(&upload, stream).await {
             Ok(content) => self.complete(&upload, content, aim).await,
-            // To take it away takes as long again as to find out that the pool does not answer. Nobody has to wait for that.
+            // To take it away can take as long again as to find out that the pool does not answer.
             Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Unavailable) => {
                 let (images, claim, pool) = (self.clone(), upload.claim.clone(), upload.pool.clone());
-                tokio::spawn(async move { images.give_up(&claim, &*pool).await });
+                let given_up = tokio::spawn(async move { images.give_up(&claim, &*pool).await });
+                let _ = tokio::time::timeout(GIVEN_UP_WITHIN, given_up).await;
                 Err(error)
             }
             Err(error) => {
