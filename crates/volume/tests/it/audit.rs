@@ -9,6 +9,7 @@ use umbel_volume::model::{SnapshotRow, SnapshotStatus, VolumeRow, VolumeStatus};
 use umbel_volume::store::backups::{self, Backup, BackupStatus, Origin};
 use umbel_volume::store::unmanaged::{self, Unmanaged};
 use umbel_volume::store::{audit, snapshots, volumes};
+use umbel_workflow::{NewFlow, enqueue};
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_000_000);
 
@@ -106,6 +107,41 @@ async fn the_audit_reads_every_disk_snapshot_and_backup() {
         });
         let (a, none) = ((settled.id.to_string(), "a".to_owned()), (making.id.to_string(), String::new()));
         assert_eq!(found.unwrap(), (vec![a], vec![none], vec![]));
+    }
+}
+
+#[tokio::test]
+async fn work_under_way_is_told_with_how_far_it_is() {
+    for temp in open_all::<Volume>().await {
+        let db = &temp.db;
+        let rng = SeededRng::new(23);
+        let row = volume(&rng, Some("v"), Some("fast"));
+        let copy = Backup { progress: Some(40), ..backup(&rng, &row, None) };
+        let ids = [row.id.to_string(), copy.id.to_string(), Id::<VolumeRow>::random(&rng).to_string()];
+        tx!(db, "make", |tx| {
+            volumes::insert(tx, &row).await?;
+            volumes::set_progress(tx, row.id, 25).await?;
+            backups::insert(tx, &copy).await?;
+            for (number, id) in ids.iter().enumerate() {
+                let now = Timestamp(NOW.0 + number as i64);
+                let (kind, deadline) = (["volume_create", "backup_create", "group_create"][number], now);
+                let flow = NewFlow { id, kind, first_step: "copy", state: &(), request_id: "", now, deadline };
+                enqueue(tx, flow).await?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        let found = tx!(db, "running", |tx| audit::running(tx, 10).await).unwrap();
+        let seen: Vec<_> =
+            found.iter().map(|one| (one.noun, one.name.as_str(), one.what.as_str(), one.percent, one.size)).collect();
+        let want = [
+            ("volume", "v", "volume_create", Some(25), 1 << 30),
+            ("backup", "b", "backup_create", Some(40), 1 << 30),
+            ("group", "", "group_create", None, 0),
+        ];
+        assert_eq!(seen, want);
+        assert_eq!(tx!(db, "running", |tx| audit::running(tx, 1).await).unwrap(), found[..1]);
+        assert_eq!((found[0].note.as_deref(), found[0].began), (Some("copy"), NOW));
     }
 }
 

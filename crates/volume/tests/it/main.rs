@@ -4,6 +4,7 @@
 mod admin;
 mod attachments;
 mod audit;
+mod authorization;
 mod backups;
 mod books;
 mod cloud;
