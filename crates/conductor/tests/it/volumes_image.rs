@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use umbel_client::NewImage;
+use umbel_compute::ImageCatalog;
 use umbel_compute::flows;
 use umbel_compute::model::*;
 use umbel_compute::store::{actions, servers};
-use umbel_compute::ImageCatalog;
 use umbel_conductor::Conductor;
 use umbel_core::{Clock, Kind, OnBehalf, SystemClock};
 use umbel_db::tx;
