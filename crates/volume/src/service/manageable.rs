@@ -9,6 +9,7 @@ use umbel_api::volume::manageable::{Manageable, ManageableDetail, Reference};
 use umbel_auth::Visible;
 use umbel_core::{Ctx, Error, Id, Result};
 use umbel_db::{Tx, args, read, tx};
+use umbel_workflow::Flow;
 
 use super::{Caller, invalid_snapshot, invalid_volume};
 use crate::flows::manage::{ManageDisk, ManageSnapshot, ManageSnapshotFlow, ManageStep, ManageVolumeFlow};
@@ -59,7 +60,8 @@ impl Volumes {
         let now = self.clock.now();
         let id: VolumeId = Id::random(&*self.rng);
         let row = tx!(self.db, "manage volume", |tx| {
-            if known_disks(tx, backend).await?.contains_key(&wanted.reference) {
+            let taken = known_disks(tx, backend).await?.contains_key(&wanted.reference);
+            if taken || is_wanted(tx, backend, &wanted.reference).await? {
                 return Err(invalid_volume("Unable to manage existing volume. The volume is already managed"));
             }
             let kind = match wanted.volume_type.as_deref().filter(|name| !name.is_empty()) {
@@ -111,7 +113,11 @@ impl Volumes {
         let id: SnapshotId = Id::random(&*self.rng);
         let row = tx!(self.db, "manage snapshot", |tx| {
             let volume = caller.lock_volume(tx, wanted.volume).await?;
-            if snapshots::of_volume(tx, volume.id).await?.iter().any(|row| row.disk_snapshot == wanted.reference) {
+            let mut taken = snapshots::of_volume(tx, volume.id).await?;
+            taken.retain(|row| row.disk_snapshot == wanted.reference);
+            let under_way = states::<ManageSnapshotFlow>(tx).await?;
+            let here = |one: &ManageSnapshot| one.disk == volume.disk && one.reference == wanted.reference;
+            if !taken.is_empty() || under_way.iter().any(here) {
                 return Err(invalid_snapshot("Unable to manage existing snapshot. The snapshot is already managed"));
             }
             let kind = super::transfers::type_name(tx, &volume).await?;
@@ -239,7 +245,7 @@ fn manageable(name: String, bytes: u64, owner: Option<String>, source: Option<St
         Some(_) => Some("already managed"),
         None if name.ends_with(".deleted") => Some("volume marked as deleted"),
         // What flows of ours work with.
-        None if ["import-", "reimage-", "replaced-", "upload-", "migrate-", "clone-", "backup"]
+        None if ["import-", "reimage-", "replaced-", "upload-", "migrate-", "clone-", "group-", "backup"]
             .iter()
             .any(|prefix| name.starts_with(prefix)) =>
         {
@@ -264,6 +270,21 @@ fn manageable(name: String, bytes: u64, owner: Option<String>, source: Option<St
 async fn known_disks(tx: &mut Tx<Volume>, backend: &Backend) -> Result<HashMap<String, String>> {
     let rows = tx.fetch_all("SELECT id, disk FROM volumes WHERE backend = ?", args![&backend.name]).await?;
     rows.iter().map(|row| Ok((row.text("disk")?, row.text("id")?))).collect()
+}
+
+/// Whether a disk is being taken over already, under the name that it has till then. All who take over disks of the backend
+/// wait for each other from here on.
+async fn is_wanted(tx: &mut Tx<Volume>, backend: &Backend, reference: &str) -> Result<bool> {
+    // Projects have ids of another form.
+    quotas::lock(tx, &format!("backend:{}", backend.name)).await?;
+    let under_way = states::<ManageVolumeFlow>(tx).await?;
+    Ok(under_way.iter().any(|one| one.backend == backend.name && one.reference == reference))
+}
+
+/// What all flows of a kind are about.
+async fn states<F: Flow<Schema = Volume>>(tx: &mut Tx<Volume>) -> Result<Vec<F::State>> {
+    let rows = tx.fetch_all("SELECT state FROM workflows WHERE kind = ?", args![F::KIND]).await?;
+    rows.iter().map(|row| serde_json::from_str(&row.text("state")?).map_err(Error::internal)).collect()
 }
 
 /// Snapshots of a backend by disk and name.
