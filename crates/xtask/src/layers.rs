@@ -72,8 +72,8 @@ const ROWS: &[Row] = &[
 const TESTS_MAY_USE: &[&str] = &["testkit"];
 
 /// What the tests of one crate may use besides: the conductor's run with real agents on simulated hosts, for a stand-in
-/// would agree with it by construction.
-const ITS_TESTS_MAY_USE: &[(&str, &[&str])] = &[("conductor", &["agent", "driver"])];
+/// would agree with it by construction; those of http take certificates from the bus's authority.
+const ITS_TESTS_MAY_USE: &[(&str, &[&str])] = &[("conductor", &["agent", "driver"]), ("http", &["bus"])];
 
 /// Foreign crates that one of ours wraps, so that nobody else need know them; `(foreign, ours)`.
 const WRAPPED: &[(&str, &str)] =

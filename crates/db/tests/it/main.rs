@@ -20,7 +20,12 @@ impl Schema for Things {
                 "CREATE INDEX IF NOT EXISTS things_size ON things (size)",
             ],
         },
-        Migration { version: 2, name: "colour", statements: &["ALTER TABLE things ADD COLUMN colour VARCHAR(20)"] },
+        // An apostrophe, as a person writes it.
+        Migration {
+            version: 2,
+            name: "a thing's colour",
+            statements: &["ALTER TABLE things ADD COLUMN colour VARCHAR(20)"],
+        },
     ];
 }
 

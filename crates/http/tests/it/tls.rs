@@ -5,34 +5,40 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use umbel_api::{Method, Route, Rule};
+use umbel_bus::Authority;
+use umbel_core::{Clock, SystemClock};
 use umbel_http::{FaultStyle, Reply, Req, Routes, Service, Tls, serve_tls};
 
 use crate::support::Keys;
 
 static ROOT: Route = Route::new(Method::Get, "/root", "p:root", Rule::Public);
 
-/// Writes a certificate for `localhost` and gives it in DER.
+/// As its authority names it.
+const NAME: &str = "control.umbel";
+
+/// Writes a certificate and gives its authority's.
 fn write(folder: &Path) -> CertificateDer<'static> {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
-    cert.der().clone()
+    let now = SystemClock.now();
+    let issued = Authority::create(now).unwrap().control(now).unwrap();
+    std::fs::write(folder.join("cert.pem"), &issued.certificate).unwrap();
+    std::fs::write(folder.join("key.pem"), &issued.key).unwrap();
+    CertificateDer::from_pem_slice(issued.ca.as_bytes()).unwrap()
 }
 
-/// Asks who believes this certificate alone.
+/// Asks, and believes this authority alone.
 async fn ask(address: SocketAddr, believed: &CertificateDer<'static>) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(believed.clone()).unwrap();
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let stream = TcpStream::connect(address).await?;
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from(NAME).unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     stream.write_all(b"GET /identity/root HTTP/1.1\r\nhost: localhost:1\r\nconnection: close\r\n\r\n").await?;
     let mut answer = Vec::new();
