@@ -45,7 +45,7 @@ pub fn snapshot(ceph: &CephName, pool: &IoCtx, disks: &[(String, String)]) -> Re
     for (disk, snapshot) in disks {
         parts.push(open(pool, disk, snapshot).map_err(|failed| failed.about(&ceph.disk(disk)))?);
     }
-    if parts.iter().all(|part| part.there) {
+    if parts.iter().all(|part| part.there) && are_whole(ceph, pool, &parts)? {
         return Ok(());
     }
     // The same order for all who do this: nobody waits for a lock that waits for his.
@@ -69,6 +69,16 @@ pub fn snapshot(ceph: &CephName, pool: &IoCtx, disks: &[(String, String)]) -> Re
     }
     Err(Error::new(Kind::Busy, "The disks are so busy that they cannot be snapshotted at one point in time.")
         .because(format!("no lock of all {} disks in {ATTEMPTS} attempts", locked.len())))
+}
+
+fn are_whole(ceph: &CephName, pool: &IoCtx, parts: &[Part<'_>]) -> Result<bool> {
+    for part in parts {
+        let whole = point::is_whole(pool, part.disk, &part.image, part.snapshot);
+        if !whole.map_err(|failed| failed.about(&ceph.snapshot(part.disk, part.snapshot)))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// All of them, or none.

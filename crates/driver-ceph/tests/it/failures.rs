@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use umbel_core::Kind;
 use umbel_driver::{Pool, Removed, WriteOptions};
@@ -180,6 +181,44 @@ async fn a_snapshot_that_cannot_be_opened_is_not_made() {
     eventually("there is room again", async || !is_full(&own)).await;
     pool.snapshot("one", "snap").await.unwrap();
     assert!(pool.read("one", Some("snap"), 0, 1).await.is_ok());
+}
+
+/// As it is left by a client that is killed between writing a snapshot down and making its object map.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_broke_off_is_made_again() {
+    let own = OwnPool::new("brokeoff");
+    let pool = own.open(&admin());
+    let disks = [("one", "snap"), ("two", "snap")];
+    let break_off = async || {
+        for (disk, snapshot) in disks {
+            let image = format!("{}/{disk}", own.name);
+            let json = |args: &[&str]| serde_json::from_str::<serde_json::Value>(&tool("rbd", args)).unwrap();
+            let id = json(&["info", &image, "--format", "json"])["id"].as_str().unwrap().to_owned();
+            let number = json(&["snap", "ls", &image, "--format", "json"])[0]["id"].as_u64().unwrap();
+            tool("rados", &["-p", &own.name, "rm", &format!("rbd_object_map.{id}.{number:016x}")]);
+            assert!(pool.read(disk, Some(snapshot), 0, 1).await.is_err(), "it would be of use");
+        }
+    };
+    for (disk, snapshot) in disks {
+        put(&pool, disk, MIB).await;
+        pool.snapshot(disk, snapshot).await.unwrap();
+    }
+    break_off().await;
+    for (disk, snapshot) in disks {
+        pool.snapshot(disk, snapshot).await.unwrap();
+        assert!(get_at(&pool, disk, snapshot).await == bytes(MIB, 0));
+    }
+    break_off().await;
+    pool.snapshot_together(&disks).await.unwrap();
+    for (disk, snapshot) in disks {
+        assert!(get_at(&pool, disk, snapshot).await == bytes(MIB, 0));
+        pool.remove_snapshot(disk, snapshot).await.unwrap();
+    }
+}
+
+async fn get_at(pool: &dyn Pool, disk: &str, snapshot: &str) -> Vec<u8> {
+    let pieces = pool.read(disk, Some(snapshot), 0, MIB as u64).await.unwrap();
+    pieces.map(|piece| piece.unwrap().to_vec()).concat().await
 }
 
 /// The quota is met in the middle: a disk is begun, and must go.
