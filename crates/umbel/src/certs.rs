@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(meant("cell1/h1").unwrap(), [one.clone(), two.clone()]);
         assert_eq!(meant("cell1/h2").unwrap(), [one.clone()]);
         assert_eq!(meant(&two.to_uppercase()).unwrap(), [two]);
-        assert_eq!(meant(&vec!["EF"; 32].join(":")).unwrap(), ["ef".repeat(32)]);
+        assert_eq!(meant(&["EF"; 32].join(":")).unwrap(), ["ef".repeat(32)]);
         assert!(meant("cell1/h3").is_err());
     }
 }

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn lists_are_read_line_by_line() {
         let one = "ab".repeat(32);
-        let colons = vec!["0C"; 32].join(":");
+        let colons = ["0C"; 32].join(":");
         let text = format!("# shut out\n\n{one} node1 of cell1\n{colons}#x\n");
         assert_eq!(fingerprints(&text).unwrap(), [[0xab; 32], [0x0c; 32]].into());
         for bad in ["ab", "node1", &"g".repeat(64)] {
