@@ -15,14 +15,14 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// The shared test cluster has other tests' disks in its usual pools, which are orphans to this cloud: it gets pools of
 /// its own, which go with it.
-struct Pools {
+pub struct Pools {
     mark: String,
 }
 
 impl Pools {
     const NAMES: [&str; 3] = ["images", "vms", "volumes"];
 
-    async fn new() -> Pools {
+    pub async fn new() -> Pools {
         let pools = Pools { mark: umbel_core::Id::<Pools>::random(&umbel_core::SystemRng::new()).simple() };
         for name in Pools::NAMES {
             tool("ceph", &["osd", "pool", "create", &pools.of(name), "8"]).await;
@@ -44,21 +44,21 @@ impl Pools {
         Pools::NAMES.into_iter().all(room)
     }
 
-    fn of(&self, name: &str) -> String {
+    pub fn of(&self, name: &str) -> String {
         format!("audit-{name}-{}", &self.mark[..8])
     }
 
-    fn config(&self) -> String {
+    pub fn config(&self) -> String {
         let pool = |name: &&str| {
             let (conf, ceph_pool) = (ceph_conf(), self.of(name));
             let conf = conf.display();
             format!("[[pools]]\nname = '{name}'\ndriver = 'rbd'\nconf = '{conf}'\nceph_pool = '{ceph_pool}'\n")
         };
         let pools: String = Pools::NAMES.iter().map(pool).collect();
-        format!("[agent]\nhypervisor = 'simulated'\n[audit]\ngrace_seconds = 1\n{pools}")
+        format!("[agent]\nhypervisor = 'simulated'\n[audit]\ngrace_seconds = 1\nhidden_seconds = 2\n{pools}")
     }
 
-    async fn remove(&self) {
+    pub async fn remove(&self) {
         // Ceph wants to be told that pools may go at all.
         tool("ceph", &["config", "set", "mon", "mon_allow_pool_delete", "true"]).await;
         for name in Pools::NAMES {
@@ -69,7 +69,7 @@ impl Pools {
 }
 
 /// What the program printed.
-async fn tool(program: &str, args: &[&str]) -> Vec<u8> {
+pub async fn tool(program: &str, args: &[&str]) -> Vec<u8> {
     let mut command = Command::new(program);
     let output = command.arg("-c").arg(ceph_conf()).args(args).output().await.unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -78,7 +78,7 @@ async fn tool(program: &str, args: &[&str]) -> Vec<u8> {
 }
 
 /// `umbel storage …` at the cloud in `dir`.
-async fn storage(dir: &Path, args: &[&str]) -> (bool, String) {
+pub async fn storage(dir: &Path, args: &[&str]) -> (bool, String) {
     let mut command = Command::new(process::binary());
     let Output { status, stdout, stderr } =
         command.arg("storage").args(args).arg("--dir").arg(dir).output().await.unwrap();
@@ -87,8 +87,16 @@ async fn storage(dir: &Path, args: &[&str]) -> (bool, String) {
     (status.success(), told)
 }
 
+/// What it said to standard error when it was refused.
+pub async fn refused(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(process::binary());
+    let output = command.arg("storage").args(args).arg("--dir").arg(dir).output().await.unwrap();
+    assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
 /// A raw image of 4 MiB, and a flavor; (image, flavor).
-async fn prepare(cloud: &Cloud) -> (String, String) {
+pub async fn prepare(cloud: &Cloud) -> (String, String) {
     let body = json!({"name": "audited", "disk_format": "raw", "container_format": "bare"});
     let image: serde_json::Value = cloud.post("image", "/v2/images", None, &body).await.unwrap();
     let image = image["id"].as_str().unwrap().to_owned();
