@@ -17,6 +17,6 @@ mod serve;
 mod sharing;
 mod site;
 mod storage;
-mod strays;
 mod stores;
+mod strays;
 mod twins;
