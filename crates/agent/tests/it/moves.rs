@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use umbel_bus::{DiskSource, Domain, Move, Moved, Restart, Target, Task, TaskReply, ToAgents, Volume};
 use umbel_core::Kind;
-use umbel_driver::{Hypervisor, Mode, Operation, Pool, SimulatedPool, Timings};
+use umbel_driver::{Mode, Operation, Pool, SimulatedPool, Timings};
 use uuid::Uuid;
 
 use crate::world::{HOST, MIB, Running, VOLUMES, World, at, domain, present};
@@ -95,7 +95,8 @@ impl Server {
     async fn agent_dies(&mut self) {
         self.agent.take().unwrap().kill().await;
         self.agent = Some(self.world.agent());
-        self.world.hub.desire(HOST, self.world.cell.desired.lock()[&self.id].clone()).await.unwrap();
+        let desired = self.world.cell.desired.lock()[&self.id].clone();
+        self.world.hub.desire(HOST, desired).await.unwrap();
     }
 }
 
