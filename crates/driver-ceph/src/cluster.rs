@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::Capacity;
 
@@ -59,6 +59,9 @@ impl CephConfig {
     }
 }
 
+/// As long as a purge waits for another one: what it leaves undone, the next one finds.
+const PURGE_WAIT: Duration = Duration::from_secs(30);
+
 /// One cluster, and the one connection that all its pools share.
 ///
 /// It connects when it is first needed and again if that failed, so a host starts while its cluster is down. After that
@@ -74,6 +77,7 @@ pub struct CephCluster {
     fsid: OnceLock<String>,
     turns: Arc<Semaphore>,
     long_turns: Arc<Semaphore>,
+    purging: Arc<Mutex<()>>,
     figures: Figures,
     itself: Weak<CephCluster>,
 }
@@ -84,6 +88,7 @@ impl CephCluster {
         Arc::new_cyclic(|itself| CephCluster {
             turns: Arc::new(Semaphore::new(config.parallel.max(1))),
             long_turns: Arc::new(Semaphore::new(config.parallel.max(1))),
+            purging: Arc::default(),
             config,
             connection: RwLock::new(None),
             connecting: Mutex::new(None),
@@ -92,6 +97,13 @@ impl CephCluster {
             figures: Figures::default(),
             itself: itself.clone(),
         })
+    }
+
+    /// The turn to free what was removed; none while somebody is at it for long. Two services of one process may look
+    /// after one pool, and librbd 16 has ended a process, by an assertion that an image's lock is held, in which one image
+    /// was freed while others were at it too.
+    pub(crate) async fn turn_to_purge(&self) -> Option<OwnedMutexGuard<()>> {
+        tokio::time::timeout(PURGE_WAIT, self.purging.clone().lock_owned()).await.ok()
     }
 
     /// [`CephCluster::new`] with the usual timeouts, and connected.

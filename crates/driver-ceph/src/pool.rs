@@ -263,7 +263,15 @@ impl Pool for CephPool {
 
     /// Frees only what [`Pool::remove`] has hidden: whatever else is in the pool's trash is left to whoever put it there.
     async fn purge(&self) -> Result<Vec<String>> {
-        self.run_long(remove::purge).await
+        let Some(turn) = self.cluster.turn_to_purge().await else {
+            return Ok(Vec::new());
+        };
+        // Kept by the work itself, which goes on when nobody waits for it any more.
+        self.run_long(move |ceph, pool| {
+            let _turn = turn;
+            remove::purge(ceph, pool)
+        })
+        .await
     }
 
     fn attachment(&self, disk: &str) -> Attachment {
