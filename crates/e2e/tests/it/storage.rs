@@ -93,7 +93,7 @@ async fn plug_into_a_running_guest(site: &Site, web: &str) -> String {
         let disk = format!("volume-{data}");
         assert_eq!(ceph.info("volumes", &disk).await["size"], 2_u64 << 30);
         assert_eq!(ceph.snapshots("volumes", &disk).await, [format!("snapshot-{live}")]);
-        assert!(ceph.watchers("volumes", &disk).await > 0, "the guest has it open");
+        until::yes("the guest has it open", SLOW, async || ceph.watchers("volumes", &disk).await > 0).await;
     }
     site.run("server remove volume web data").await;
     site.available("volume", &data).await;
@@ -215,7 +215,7 @@ async fn boot_from_volumes(site: &Site, system: &str) -> Vec<String> {
         assert_eq!(ceph.parent("volumes", &format!("volume-{of_snapshot}")).await, Some(golden));
         let disk = format!("volume-{of_image}");
         assert_eq!(ceph.info("volumes", &disk).await["size"], 2_u64 << 30);
-        assert!(ceph.watchers("volumes", &disk).await > 0, "the guest has it open");
+        until::yes("the guest has it open", SLOW, async || ceph.watchers("volumes", &disk).await > 0).await;
     }
     site.delete_servers(&[&second, &third]).await;
     site.gone("volume", &of_image).await;
