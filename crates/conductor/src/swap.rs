@@ -79,7 +79,10 @@ impl Flow for VolumeSwap {
         match (step, found) {
             (SwapStep::Release, found) => self.release(state, found.map(|(server, _)| server), run).await,
             // It has ended with its volumes, and none was moving.
-            (_, None) => Ok(Next::Done),
+            (_, None) => {
+                self.let_new_go(state).await?;
+                Ok(Next::Done)
+            }
             (SwapStep::Connect, Some((server, device))) => self.connect(state, &server, &device, run).await,
             (SwapStep::Copy, Some((server, device))) => self.copy(&server, &device).await,
             (SwapStep::Commit, Some((_, device))) => {
@@ -91,15 +94,21 @@ impl Flow for VolumeSwap {
 
     async fn undo(&self, step: SwapStep, state: &mut Self::State, run: &Run) -> Result<()> {
         let Some((server, device)) = self.found(state).await? else {
-            return Ok(());
+            return self.let_new_go(state).await;
         };
         // Also where this was not noted: the process died.
         state.moved |= state.new.as_ref().is_some_and(|new| device.volume_id == Some(new.volume_id));
         match step {
             SwapStep::Release | SwapStep::Commit => Ok(()),
             SwapStep::Copy => self.settle(state, &server, &device, run).await,
-            SwapStep::Connect if state.moved => Ok(()),
-            SwapStep::Connect => self.take_back(state, &server, &device).await,
+            SwapStep::Connect => {
+                // Of a try that died after it had written down where the volume goes.
+                self.settle(state, &server, &device, run).await?;
+                match state.moved {
+                    true => Ok(()),
+                    false => self.take_back(state, &device).await,
+                }
+            }
         }
     }
 
@@ -139,6 +148,9 @@ impl VolumeSwap {
         let (Some(host), Some(attachment), Some(volume)) = (host, &device.attachment_id, device.volume_id) else {
             return Err(Error::conflict(format!("Instance {} is on no host.", server.id)));
         };
+        if unwanted(server) {
+            return Err(Error::conflict(format!("Instance {} is being deleted.", server.id)));
+        }
         let to = match &state.new {
             None => volumes::goes_to(&*self.0.volumes, attachment, &host).await?,
             Some(new) => {
@@ -231,6 +243,11 @@ impl VolumeSwap {
 
     /// The volume service is told first: its row says where the volume is when a host asks the next time.
     async fn commit(&self, state: &mut flows::VolumeSwap, device: &BlockDevice, run: &Run) -> Result<()> {
+        // Of a try before; since then the server may be let go, and must not be given anything anew.
+        if device.moving.is_none() {
+            state.moved = true;
+            return Ok(());
+        }
         match (&state.new, device.volume_id) {
             (None, Some(volume)) => {
                 let told = self.0.volumes.complete_migration(&volume.to_string(), false).await;
@@ -299,21 +316,31 @@ impl VolumeSwap {
         }
     }
 
-    async fn take_back(&self, state: &flows::VolumeSwap, server: &Server, device: &BlockDevice) -> Result<()> {
+    async fn take_back(&self, state: &flows::VolumeSwap, device: &BlockDevice) -> Result<()> {
         let Some(volume) = device.volume_id.map(|id| id.to_string()) else {
             return Ok(());
         };
-        let Some(new) = &state.new else {
+        if state.new.is_none() {
             return refused_is_good(volumes::gone_is_good(self.0.volumes.complete_migration(&volume, true).await));
+        }
+        self.let_new_go(state).await?;
+        // It never began, perhaps.
+        refused_is_good(volumes::gone_is_good(self.0.volumes.roll_detaching(&volume).await))
+    }
+
+    /// What was reserved of the volume that was to take the place. Also of a server that has ended meanwhile: nobody else
+    /// knows of an attachment that a last try made.
+    async fn let_new_go(&self, state: &flows::VolumeSwap) -> Result<()> {
+        let Some(new) = state.new.as_ref().filter(|_| !state.moved) else {
+            return Ok(());
         };
         let new = new.volume_id.to_string();
-        for attachment in self.0.volumes.attachments_of(server.id).await? {
+        for attachment in self.0.volumes.attachments_of(state.server_id).await? {
             if attachment.volume_id == new {
                 volumes::release(&*self.0.volumes, &attachment.id).await?;
             }
         }
-        // It never began, perhaps.
-        refused_is_good(volumes::gone_is_good(self.0.volumes.roll_detaching(&volume).await))
+        Ok(())
     }
 
     async fn release(&self, state: &flows::VolumeSwap, server: Option<Server>, run: &Run) -> Result<Next<SwapStep>> {

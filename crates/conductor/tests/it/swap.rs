@@ -11,7 +11,7 @@ use umbel_workflow::harness::at_every_moment;
 use uuid::Uuid;
 
 use crate::volume_world::GIB;
-use crate::world::{Conducting, DEADLINE, Running, SECOND, World, until};
+use crate::world::{Conducting, DEADLINE, Running, SECOND, World};
 
 const HOST: &str = "h1";
 
@@ -205,10 +205,7 @@ async fn a_server_that_is_deleted_while_its_volume_moves_says_where_it_is() {
             site.world.status(site.id, Status::Deleted).await;
             site.world.quiet(&context).await;
             for volume in [site.volume, other] {
-                until(&context, async || {
-                    (site.world.volumes.status(volume).as_deref() == Some("available")).then_some(())
-                })
-                .await;
+                site.world.volume_is(volume, "available").await;
             }
             if !swapping {
                 // One that never began is ended by the volume service, which sees that nobody has the volume.
