@@ -10,6 +10,7 @@ mod demo;
 mod graph;
 mod hostile;
 mod integrity;
+mod livemove;
 mod main_job;
 mod operator;
 mod scale;
