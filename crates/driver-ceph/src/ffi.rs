@@ -24,7 +24,7 @@ use libloading::Library;
 use umbel_core::{Error, Result};
 
 pub use self::aio::DataImage;
-pub use self::connection::{Client, Connection, IoCtx};
+pub use self::connection::{Client, Connection, IoCtx, THREADS};
 pub use self::hold::{Event, Hold};
 pub use self::image::{Access, CloneImage, Image, Parent, Which};
 pub use self::pool::TrashEntry;

@@ -192,10 +192,20 @@ impl Pool for CephPool {
 
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
         let snapshot = snapshot.to_owned();
-        self.run(with(disk, move |ceph, disk, image| match image.remove_snapshot(&snapshot) {
-            Err(failed) if !failed.is(ENOENT) => Err(failed.about(&ceph.snapshot(disk, &snapshot))),
-            _ => Ok(()),
-        }))
+        let disk = disk.to_owned();
+        self.run(move |ceph, pool| {
+            let which = Which::Name(&disk);
+            let removed = pool
+                .unprotect(which, &[&snapshot])
+                .and_then(|()| pool.open(which, None, Access::Write)?.remove_snapshot(&snapshot));
+            match removed {
+                // The snapshot, or the disk.
+                Err(failed) if failed.is(ENOENT) => {
+                    pool.open(which, None, Access::Read).map(drop).map_err(|failed| failed.about(&ceph.disk(&disk)))
+                }
+                removed => removed.map_err(|failed| failed.about(&ceph.snapshot(&disk, &snapshot))),
+            }
+        })
         .await
     }
 

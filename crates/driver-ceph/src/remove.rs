@@ -27,7 +27,7 @@ pub fn remove(ceph: &CephName, pool: &IoCtx, disk: &str) -> Result<Removed> {
         return hide(pool, disk).map_err(about);
     }
     if !bare {
-        match pool.open(Which::Name(disk), None, Access::Write).and_then(|image| drop_snapshots(&image)) {
+        match drop_snapshots(pool, Which::Name(disk)) {
             // Somebody has cloned it in between, or removes it too.
             Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) || failed.is(ENOENT) => {}
             done => done.map_err(about)?,
@@ -68,8 +68,13 @@ fn absent(pool: &IoCtx, disk: &str) -> Result<Removed, Failed> {
     }
 }
 
-fn drop_snapshots(image: &Image) -> Result<(), Failed> {
-    for snapshot in image.snapshots()? {
+fn drop_snapshots(pool: &IoCtx, which: Which<'_>) -> Result<(), Failed> {
+    let snapshots = pool.open(which, None, Access::Read)?.snapshots()?;
+    let visible: Vec<_> =
+        snapshots.iter().filter(|snapshot| snapshot.visible).map(|snapshot| snapshot.name.as_str()).collect();
+    pool.unprotect(which, &visible)?;
+    let image = pool.open(which, None, Access::Write)?;
+    for snapshot in snapshots {
         let removed = if snapshot.visible {
             image.remove_snapshot(&snapshot.name)
         } else {
@@ -128,7 +133,7 @@ fn free(pool: &IoCtx, entry: &TrashEntry) -> Result<bool, Failed> {
     let bare = image.snapshots()?.is_empty();
     drop(image);
     if !bare {
-        drop_snapshots(&pool.open(Which::Id(&entry.id), None, Access::Write)?)?;
+        drop_snapshots(pool, Which::Id(&entry.id))?;
     }
     match pool.trash_remove(&entry.id) {
         Err(failed) if failed.is(ENOENT) => Ok(false),

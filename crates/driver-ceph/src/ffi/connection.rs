@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::ffi::{CString, c_char, c_int};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use super::{Api, c_text, from_c, rados_ioctx_t, rados_t};
 use crate::errno::{EINVAL, ESHUTDOWN, ETIMEDOUT, Failed};
 
+/// Threads on which librados and librbd go on with what they have begun; no data pass through them.
+pub const THREADS: &str = "librados_thread_count";
+
 /// The room that a fsid takes: 36 characters and the end.
 const FSID_LEN: usize = 37;
 
@@ -17,6 +20,9 @@ const FSID_LEN: usize = 37;
 pub struct Client {
     api: &'static Api,
     cluster: rados_t,
+    conf: PathBuf,
+    user: String,
+    options: Vec<(&'static str, String)>,
 }
 
 // SAFETY: a rados_t may be used by any thread and by several at once, as librados.h says of it.
@@ -27,24 +33,33 @@ unsafe impl Sync for Client {}
 impl Client {
     /// Reads the configuration; nothing is sent. `user` has no `client.` in front.
     pub fn configure(api: &'static Api, conf: &Path, user: &str) -> Result<Client, Failed> {
-        let user = c_text(user)?;
-        let conf = CString::new(conf.as_os_str().as_encoded_bytes())
+        let name = c_text(user)?;
+        let file = CString::new(conf.as_os_str().as_encoded_bytes())
             .map_err(|_| Failed { errno: EINVAL, call: "rados_conf_read_file" })?;
         let mut cluster = ptr::null_mut();
         // SAFETY: the strings live until the call returns, and librados copies them.
-        Failed::check("rados_create", unsafe { (api.rados_create)(&raw mut cluster, user.as_ptr()) })?;
-        let client = Client { api, cluster };
+        Failed::check("rados_create", unsafe { (api.rados_create)(&raw mut cluster, name.as_ptr()) })?;
+        let client = Client { api, cluster, conf: conf.to_owned(), user: user.to_owned(), options: Vec::new() };
         // SAFETY: the handle is alive, the string outlives the call.
-        let answer = unsafe { (api.rados_conf_read_file)(client.cluster, conf.as_ptr()) };
+        let answer = unsafe { (api.rados_conf_read_file)(client.cluster, file.as_ptr()) };
         Failed::check("rados_conf_read_file", answer)?;
         Ok(client)
     }
 
-    pub fn set(&self, option: &str, value: &str) -> Result<(), Failed> {
-        let (option, value) = (c_text(option)?, c_text(value)?);
+    pub fn set(&mut self, option: &'static str, value: String) -> Result<(), Failed> {
+        let (name, text) = (c_text(option)?, c_text(&value)?);
         // SAFETY: the handle is alive, the strings outlive the call.
-        let answer = unsafe { (self.api.rados_conf_set)(self.cluster, option.as_ptr(), value.as_ptr()) };
-        Failed::check("rados_conf_set", answer).map(drop)
+        let answer = unsafe { (self.api.rados_conf_set)(self.cluster, name.as_ptr(), text.as_ptr()) };
+        Failed::check("rados_conf_set", answer)?;
+        self.options.push((option, value));
+        Ok(())
+    }
+
+    /// Another one like it, not connected yet.
+    fn another(&self) -> Result<Client, Failed> {
+        let mut other = Client::configure(self.api, &self.conf, &self.user)?;
+        self.options.iter().try_for_each(|(option, value)| other.set(option, value.clone()))?;
+        Ok(other)
     }
 
     /// The fsid that the configuration file names, if it does.
@@ -193,6 +208,14 @@ impl Connection {
         Ok(required)
     }
 
+    /// A connection of its own, for the few calls that wait on librados' threads for those very threads; with
+    /// [`THREADS`] at one they would wait without end.
+    pub(super) fn with_threads(&self) -> Result<Arc<Connection>, Failed> {
+        let mut client = self.client.another()?;
+        client.set(THREADS, "3".to_owned())?;
+        client.connect().map(Arc::new)
+    }
+
     /// `ENOENT` if the cluster has no such pool.
     pub fn pool(self: &Arc<Self>, pool: &str) -> Result<IoCtx, Failed> {
         let text = c_text(pool)?;
@@ -205,7 +228,7 @@ impl Connection {
         unsafe { (self.api().rados_set_pool_full_try)(handle) };
         // SAFETY: as above.
         let id = unsafe { (self.api().rados_ioctx_get_id)(handle) };
-        Ok(IoCtx { connection: self.clone(), handle, id })
+        Ok(IoCtx { connection: self.clone(), handle, id, name: pool.into() })
     }
 }
 
@@ -214,6 +237,7 @@ pub struct IoCtx {
     pub(super) connection: Arc<Connection>,
     pub(super) handle: rados_ioctx_t,
     pub(super) id: i64,
+    pub(super) name: Box<str>,
 }
 
 // SAFETY: an ioctx may move between threads, and its calls may overlap as long as its settings (namespace, locator,

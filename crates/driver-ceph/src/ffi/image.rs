@@ -230,6 +230,32 @@ impl Image {
     }
 }
 
+impl IoCtx {
+    /// Snapshots that other software has made may be protected, for clones of the first form. Before the image is written to
+    /// here: whoever has its lock does the work, and librbd looks for clones in all pools with calls that wait
+    /// ([`Connection::with_threads`]). `EBUSY` if there are such clones.
+    pub fn unprotect(&self, which: Which<'_>, snapshots: &[&str]) -> Result<(), Failed> {
+        let image = self.open(which, None, Access::Read)?;
+        let mut protected = Vec::new();
+        for name in snapshots {
+            let name = c_text(name)?;
+            if image.is_protected(&name)? {
+                protected.push(name);
+            }
+        }
+        if protected.is_empty() {
+            return Ok(());
+        }
+        let image = self.connection.with_threads()?.pool(&self.name)?.open(which, None, Access::Write)?;
+        for name in protected {
+            // SAFETY: image and string are alive during the call.
+            let answer = unsafe { (self.api().rbd_snap_unprotect)(image.handle, name.as_ptr()) };
+            image.check("rbd_snap_unprotect", answer)?;
+        }
+        Ok(())
+    }
+}
+
 /// Snapshots.
 impl Image {
     /// Oldest first.
@@ -294,20 +320,20 @@ impl Image {
         self.check("rbd_snap_rename", answer).map(drop)
     }
 
-    /// Snapshots that other software has made may be protected, for clones of the first form.
+    /// `EBUSY` if it is protected, see [`IoCtx::unprotect`].
     pub fn remove_snapshot(&self, name: &str) -> Result<(), Failed> {
         let name = c_text(name)?;
+        // SAFETY: image and string are alive during the call.
+        let answer = unsafe { (self.api().rbd_snap_remove)(self.handle, name.as_ptr()) };
+        self.check("rbd_snap_remove", answer).map(drop)
+    }
+
+    fn is_protected(&self, snapshot: &CStr) -> Result<bool, Failed> {
         let mut protected: c_int = 0;
-        // SAFETY: image and string are alive during the calls, the place as well.
-        unsafe {
-            let answer = (self.api().rbd_snap_is_protected)(self.handle, name.as_ptr(), &raw mut protected);
-            self.check("rbd_snap_is_protected", answer)?;
-            if protected != 0 {
-                let answer = (self.api().rbd_snap_unprotect)(self.handle, name.as_ptr());
-                self.check("rbd_snap_unprotect", answer)?;
-            }
-            self.check("rbd_snap_remove", (self.api().rbd_snap_remove)(self.handle, name.as_ptr())).map(drop)
-        }
+        // SAFETY: image and string are alive during the call, the place as well.
+        let answer = unsafe { (self.api().rbd_snap_is_protected)(self.handle, snapshot.as_ptr(), &raw mut protected) };
+        self.check("rbd_snap_is_protected", answer)?;
+        Ok(protected != 0)
     }
 
     /// For a snapshot that has lost its name when it was removed.
