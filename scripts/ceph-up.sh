@@ -140,6 +140,10 @@ osd memory target = 939524096
 osd scrub load threshold = 0.001
 # A machine that compiles at the same time may leave the OSD without a processor for longer than the default 20 s.
 osd heartbeat grace = 60
+# How long an OSD may answer reads without having heard from the others, in units of the grace: an hour. Once that has run
+# out, a placement group of one copy stays "laggy" until its OSD starts again, and answers nothing (Ceph 16: only another
+# copy's word lets it go on). An OSD that is stopped for 48 s, the default, is as good as lost then.
+osd pool default read lease ratio = 60
 debug osd = 0
 debug bluestore = 0
 debug bluefs = 0
