@@ -78,7 +78,7 @@ pub struct Bootstrapped {
     pub demo_project_id: Option<String>,
 }
 
-const DEFAULT_DOMAIN: &str = "default";
+pub(crate) const DEFAULT_DOMAIN: &str = "default";
 const EVERYTHING: Window = Window { limit: 10_000, after: None };
 
 /// Each implies the next; `service` stands by itself.

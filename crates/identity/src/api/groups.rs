@@ -56,7 +56,7 @@ pub(super) async fn delete(identity: Arc<Identity>, req: Req) -> Result<Reply> {
 
 pub(super) async fn users(identity: Arc<Identity>, req: Req) -> Result<Reply> {
     let window = window(&identity, &req)?;
-    let filter = super::users::filter(&Query::of(&req));
+    let filter = super::users::filter(&Query::of(&req))?;
     let group_id = req.param("group_id")?;
     let rows = service::users(&identity, &req.ctx, req.route.policy, group_id, filter, &window).await?;
     Ok(page(&req, &window, "users", rows, |row| &row.id, |row| super::users::body(&req, row)))

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use umbel_api::identity::SelfLink;
 use umbel_api::identity::groups::Group;
 use umbel_api::identity::users::{PasswordRequest, User, UserRequest};
-use umbel_core::Result;
+use umbel_core::{Error, Result, Timestamp};
 use umbel_http::{Reply, Req};
 
 use super::query::Query;
@@ -11,7 +11,7 @@ use super::{groups, no_content, one, page, projects, whole, window};
 use crate::Identity;
 use crate::service::{scopes, users as service};
 use crate::store::groups::GroupFilter;
-use crate::store::users::{UserFilter, UserRow};
+use crate::store::users::{Order, UserFilter, UserRow};
 
 const ONE: &str = "user";
 
@@ -30,18 +30,47 @@ pub(super) fn body(req: &Req, row: UserRow) -> User {
     }
 }
 
-pub(super) fn filter(query: &Query) -> UserFilter {
-    UserFilter {
+pub(super) fn filter(query: &Query) -> Result<UserFilter> {
+    Ok(UserFilter {
         domain_id: query.given("domain_id"),
         name: query.text_filter("name"),
         enabled: query.truth("enabled"),
+        password_expires: query.given("password_expires_at").as_deref().map(expiry).transpose()?,
         group_id: None,
-    }
+    })
+}
+
+/// `lt:2026-11-06T15:32:17Z`; without an operator that very second.
+fn expiry(text: &str) -> Result<(Order, Timestamp)> {
+    // A time alone has its first colon further behind.
+    let (operator, at) = text.split_once(':').filter(|(operator, _)| operator.len() < 4).unwrap_or(("eq", text));
+    let at = Timestamp::parse(at).map_err(|error| {
+        Error::bad_request(
+            "Timestamp not in expected format. The server could not comply with the request since it is either \
+             malformed or otherwise incorrect. The client is assumed to be in error.",
+        )
+        .because(error.message().to_owned())
+    })?;
+    let order = match operator {
+        "lt" => Order::Before,
+        "lte" => Order::UntilThen,
+        "eq" => Order::Then,
+        "neq" => Order::NotThen,
+        "gte" => Order::FromThen,
+        "gt" => Order::After,
+        _ => {
+            return Err(Error::bad_request(format!(
+                "The given operator {operator} is not valid. It must be one of the following: 'eq', 'neq', 'lt', 'lte', \
+                 'gt', or 'gte'."
+            )));
+        }
+    };
+    Ok((order, at))
 }
 
 pub(super) async fn list(identity: Arc<Identity>, req: Req) -> Result<Reply> {
     let window = window(&identity, &req)?;
-    let filter = filter(&Query::of(&req));
+    let filter = filter(&Query::of(&req))?;
     let rows = service::list(&identity, &req.ctx, req.route.policy, &filter, &window).await?;
     Ok(page(&req, &window, "users", rows, |row| &row.id, |row| body(&req, row)))
 }

@@ -1,12 +1,13 @@
 //! The configuration of one domain. An update changes what is there and adds to it; an update of a group or an option
 //! needs that this is set already.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use umbel_api::identity::domain_config::{Config, Groups, Options};
 use umbel_core::{Ctx, Error, Result};
 use umbel_db::{read, tx};
 
 use super::{domain_options, policy, valid};
+use crate::bootstrap::DEFAULT_DOMAIN;
 use crate::store::Tx;
 use crate::store::domain_config::OptionRow;
 use crate::{Identity, store};
@@ -17,6 +18,9 @@ pub(crate) struct Part<'a> {
     pub group: Option<&'a str>,
     pub option: Option<&'a str>,
 }
+
+/// A group that is read and never set.
+const COMPLIANCE: &str = "security_compliance";
 
 pub(crate) const WHOLE: Part<'static> = Part { group: None, option: None };
 
@@ -142,6 +146,9 @@ pub(crate) async fn show(
     domain_id: &str,
     part: Part<'_>,
 ) -> Result<Config> {
+    if let Some(COMPLIANCE) = part.group {
+        return compliance(identity, domain_id, part.option).await;
+    }
     policy::sees_all(ctx, policy)?;
     part.check()?;
     let rows = read!(identity.db, "show a domain's configuration", |tx| {
@@ -156,6 +163,31 @@ pub(crate) async fn show(
         (Some(group), Some(_)) => Ok(Config::One(groups.remove(group).unwrap_or_default())),
         _ => Ok(Config::Groups(groups)),
     }
+}
+
+/// The rules for passwords, which are the installation's: whoever chooses one may read them, and no domain sets its own.
+async fn compliance(identity: &Identity, domain_id: &str, option: Option<&str>) -> Result<Config> {
+    read!(identity.db, "find a domain", |tx| domain(tx, domain_id).await)?;
+    if domain_id != DEFAULT_DOMAIN {
+        return Err(invalid(
+            "Reading security compliance information for any domain other than the default domain is not allowed or \
+             supported",
+        ));
+    }
+    let rules = identity.rules();
+    let mut readable = Options::from([
+        ("password_regex".to_owned(), json!(rules.password_regex)),
+        ("password_regex_description".to_owned(), json!(rules.password_regex_description)),
+    ]);
+    let Some(option) = option else {
+        return Ok(Config::Groups(Groups::from([(COMPLIANCE.to_owned(), readable)])));
+    };
+    let value = readable.remove(option).ok_or_else(|| {
+        invalid(
+            "Reading security compliance values other than password_regex and password_regex_description is not allowed",
+        )
+    })?;
+    Ok(Config::One(Options::from([(option.to_owned(), value)])))
 }
 
 /// In place of all that was set. Whether nothing was, and the configuration.

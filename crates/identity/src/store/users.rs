@@ -48,8 +48,34 @@ pub(crate) struct UserFilter {
     pub domain_id: Option<String>,
     pub name: Option<TextFilter>,
     pub enabled: Option<bool>,
+    /// When the password expires. One that never does is no match, whatever the comparison.
+    pub password_expires: Option<(Order, Timestamp)>,
     /// Members of this group only.
     pub group_id: Option<String>,
+}
+
+/// How a moment stands to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Before,
+    UntilThen,
+    Then,
+    NotThen,
+    FromThen,
+    After,
+}
+
+impl Order {
+    fn sql(self) -> &'static str {
+        match self {
+            Order::Before => "<",
+            Order::UntilThen => "<=",
+            Order::Then => "=",
+            Order::NotThen => "<>",
+            Order::FromThen => ">=",
+            Order::After => ">",
+        }
+    }
 }
 
 pub(crate) async fn get(tx: &mut Tx, id: &str) -> Result<Option<UserRow>> {
@@ -84,6 +110,9 @@ pub(crate) async fn list(tx: &mut Tx, sees: &Sees, filter: &UserFilter, window: 
     }
     if let Some(enabled) = filter.enabled {
         sql = sql.and("u.enabled = ?", args![enabled]);
+    }
+    if let Some((order, at)) = filter.password_expires {
+        sql = sql.and(&format!("u.password_expires_at {} ?", order.sql()), args![at]);
     }
     tx.select(window.apply(sql, "u.id")).await?.iter().map(UserRow::read).collect()
 }

@@ -145,6 +145,66 @@ async fn passwords_do_not_come_back() {
 }
 
 #[tokio::test]
+async fn who_chooses_a_password_may_read_its_rules() {
+    let cloud = Cloud::new().await;
+    let (regex, words) = (r"^\S{4,}$", "four characters, none of them a space");
+    let rules = SecurityCompliance {
+        password_regex: Some(regex.into()),
+        password_regex_description: Some(words.into()),
+        ..SecurityCompliance::default()
+    };
+    let strict = Strict::new(&cloud, rules).await;
+    let demo = cloud.demo().await;
+    let config = async |domain: &str, rest: &str| {
+        let path = format!("/identity/v3/domains/{domain}/config/security_compliance{rest}");
+        call(&strict.router, "GET", &path, &[("x-auth-token", &demo)], Value::Null).await
+    };
+    let both = json!({"security_compliance": {"password_regex": regex, "password_regex_description": words}});
+    assert_eq!(config("default", "").await.expect(200)["config"], both);
+    assert_eq!(config("default", "/password_regex").await.expect(200)["config"], json!({"password_regex": regex}));
+    config("default", "/lockout_duration").await.expect(403);
+    config("nowhere", "").await.expect(404);
+    let other = cloud.make("domains", "domain", json!({"name": unique("d")})).await;
+    config(&other, "").await.expect(403);
+    let set = json!({"config": {"security_compliance": {"password_regex": "."}}});
+    cloud.call("PUT", "/identity/v3/domains/default/config", &cloud.admin().await, set).await.expect(403);
+}
+
+#[tokio::test]
+async fn users_are_found_by_when_their_passwords_expire() {
+    for cloud in Cloud::all().await {
+        let rules = SecurityCompliance { password_expires_days: Some(2), ..SecurityCompliance::default() };
+        let strict = Strict::new(&cloud, rules).await;
+        let mut users = vec![strict.make("a", json!({})).await];
+        cloud.clock.advance(DAY);
+        users.push(strict.make("a", json!({})).await);
+        users.push(strict.make("a", json!({"ignore_password_expiry": true})).await);
+        let first = strict.show(&users[0]).await["password_expires_at"].as_str().unwrap()[..19].to_owned();
+        let admin = strict.admin().await;
+        let listed = async |filter: &str| {
+            let path = format!("/identity/v3/users?password_expires_at={filter}");
+            call(&strict.router, "GET", &path, &[("x-auth-token", &admin)], Value::Null).await
+        };
+        for (operator, want) in [
+            ("", &[true, false][..]),
+            ("eq:", &[true, false]),
+            ("neq:", &[false, true]),
+            ("lt:", &[false, false]),
+            ("lte:", &[true, false]),
+            ("gt:", &[false, true]),
+            ("gte:", &[true, true]),
+        ] {
+            let found = listed(&format!("{operator}{first}Z")).await.expect(200);
+            let found: Vec<_> = found["users"].as_array().unwrap().iter().map(|user| user["id"].clone()).collect();
+            let has: Vec<bool> = users.iter().map(|user| found.contains(&json!(user.id))).collect();
+            assert_eq!(has, [want, &[false]].concat(), "{operator}");
+        }
+        listed(&format!("le:{first}Z")).await.expect(400);
+        listed("lt:yesterday").await.expect(400);
+    }
+}
+
+#[tokio::test]
 async fn passwords_expire() {
     for cloud in Cloud::all().await {
         let rules = SecurityCompliance {
