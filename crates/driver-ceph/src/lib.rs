@@ -22,6 +22,7 @@ mod errno;
 mod ffi;
 mod figures;
 mod limits;
+mod make;
 mod names;
 mod patch;
 mod point;

@@ -10,7 +10,7 @@ use umbel_driver::{
 use crate::cluster::CephCluster;
 use crate::errno::{ENOENT, ENOSPC, Failed};
 use crate::ffi::{Access, Connection, Image, IoCtx, Parent, Which};
-use crate::{differ, limits, names, patch, point, remove, together, transfer};
+use crate::{differ, limits, make, names, patch, point, remove, together, transfer};
 
 const SCHEME: &str = "rbd";
 
@@ -164,7 +164,8 @@ impl Pool for CephPool {
         check_name(disk)?;
         self.ceph.room(&self.cluster, disk).await?;
         let disk = disk.to_owned();
-        self.run(move |ceph, pool| pool.create(&disk, size).map_err(|failed| failed.about(&ceph.disk(&disk)))).await
+        self.run(move |ceph, pool| make::create(pool, &disk, size).map_err(|failed| failed.about(&ceph.disk(&disk))))
+            .await
     }
 
     async fn write(&self, disk: &str, data: ByteStream, options: WriteOptions) -> Result<u64> {
@@ -367,7 +368,7 @@ where
 fn clone(connection: &Arc<Connection>, ceph: &CephName, parent: &Location, disk: &str, size: u64) -> Result<()> {
     let from = CephName(parent.pool.as_str().into());
     let (from_pool, pool) = (from.open(connection)?, ceph.open(connection)?);
-    pool.clone_from(&from_pool, &parent.disk, &parent.snapshot, disk).map_err(|failed| {
+    make::clone(&from_pool, (&parent.disk, &parent.snapshot), &pool, disk).map_err(|failed| {
         // What is missing can only be the parent, and whatever else goes wrong concerns the clone.
         let missing = failed.is(ENOENT).then(|| from.snapshot(&parent.disk, &parent.snapshot));
         failed.about(&missing.unwrap_or_else(|| ceph.disk(disk)))

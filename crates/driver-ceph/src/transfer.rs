@@ -15,6 +15,7 @@ use umbel_driver::{ByteStream, WriteOptions};
 use crate::cluster::CephCluster;
 use crate::errno::Failed;
 use crate::ffi::{Access, DataImage, Which};
+use crate::make;
 use crate::pool::CephName;
 
 /// Size of an RBD object by default. A write of one object is one request to one OSD.
@@ -170,7 +171,7 @@ async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -
     let work = move |connection: &Arc<_>| {
         let pool = ceph.open(connection)?;
         let about = |failed: Failed| failed.about(&ceph.disk(&disk));
-        pool.create(&disk, size).map_err(about)?;
+        make::create(&pool, &disk, size).map_err(about)?;
         let open = || {
             let image = pool.open(Which::Name(&disk), None, Access::Write)?;
             image.lock()?;

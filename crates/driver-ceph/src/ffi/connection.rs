@@ -247,6 +247,21 @@ unsafe impl Send for IoCtx {}
 unsafe impl Sync for IoCtx {}
 
 impl IoCtx {
+    /// As Ceph calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// An image's name among those of all clusters.
+    pub fn key(&self, image: &str) -> String {
+        format!("{}/{}/{image}", self.connection.fsid, self.id)
+    }
+
+    /// Another pool, by the same connection.
+    pub fn beside(&self, pool: &str) -> Result<IoCtx, Failed> {
+        self.connection.pool(pool)
+    }
+
     /// Names of the applications that the pool is enabled for, `rbd` among them if all is well.
     pub fn applications(&self) -> Result<Vec<String>, Failed> {
         let mut text = vec![0u8; 1024];

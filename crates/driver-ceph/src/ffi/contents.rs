@@ -31,6 +31,12 @@ impl Image {
         Ok(self.features()? & FEATURE_EXCLUSIVE_LOCK != 0)
     }
 
+    /// Whether it has a byte of its own, beside what it inherits.
+    pub fn holds_data(&self) -> Result<bool, Failed> {
+        let stored = self.diff(None, 0..self.size()?, false, true)?;
+        Ok(stored.iter().any(|extent| !extent.zero))
+    }
+
     /// The ranges that differ between snapshot `from`, which is no younger, and what the image was opened at. No `from`:
     /// all that is stored, with `parents` also what is inherited. `whole`: by objects, from the object maps if there are
     /// any; else by bytes, which asks every object in the range.

@@ -12,7 +12,7 @@ use umbel_core::Kind;
 use umbel_driver::{Pool, Removed, WriteOptions};
 use umbel_driver_ceph::{CephCluster, CephConfig, CephPool};
 
-use crate::support::{MIB, OwnPool, admin, bytes, conf, eventually, put, stream_of, tool};
+use crate::support::{MIB, OwnPool, admin, bytes, conf, eventually, get, put, stream_of, tool};
 
 /// A configuration whose monitor is a port where `listener` never says a word, or nobody listens.
 fn conf_of(dir: &Path, port: u16) -> PathBuf {
@@ -213,6 +213,57 @@ async fn a_snapshot_that_broke_off_is_made_again() {
     for (disk, snapshot) in disks {
         assert!(get_at(&pool, disk, snapshot).await == bytes(MIB, 0));
         pool.remove_snapshot(disk, snapshot).await.unwrap();
+    }
+}
+
+/// As it is left by a client that is killed while it makes an image.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_broke_off_is_made_again() {
+    let own = OwnPool::new("begun");
+    let pool = own.open(&admin());
+    let rados = |args: &[&str]| tool("rados", &[&["-p", own.name.as_str()], args].concat());
+    let id = |disk: &str| {
+        let info = tool("rbd", &["info", &format!("{}/{disk}", own.name), "--format", "json"]);
+        serde_json::from_str::<serde_json::Value>(&info).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    put(&pool, "image", MIB).await;
+    pool.snapshot("image", "snap").await.unwrap();
+    let parent = pool.location("image", "snap");
+    // A name without an image.
+    for listed in [true, false] {
+        for disk in ["made", "cloned", "written"] {
+            pool.create(disk, 1 << 20).await.unwrap();
+            let id = id(disk);
+            rados(&["rm", &format!("rbd_header.{id}")]);
+            if !listed {
+                rados(&["rmomapkey", "rbd_directory", &format!("name_{disk}")]);
+                rados(&["rmomapkey", "rbd_directory", &format!("id_{id}")]);
+            }
+            assert!(pool.stat(disk).await.unwrap().is_none());
+        }
+        let (made, cloned, written) = tokio::join!(
+            pool.create("made", 1 << 20),
+            pool.clone_disk(&parent, "cloned", 1 << 24),
+            pool.write("written", stream_of(bytes(MIB, 1)), WriteOptions::default()),
+        );
+        made.unwrap();
+        cloned.unwrap();
+        written.unwrap();
+        assert!(get(&pool, "cloned", 0, MIB as u64).await == bytes(MIB, 0));
+        for disk in ["made", "cloned", "written"] {
+            assert_eq!(pool.remove(disk).await.unwrap(), Removed::Gone);
+        }
+    }
+    // A clone that has no parent yet.
+    pool.create("cloned", MIB as u64).await.unwrap();
+    pool.clone_disk(&parent, "cloned", 0).await.unwrap();
+    assert_eq!(pool.children("image", "snap").await.unwrap().len(), 1);
+    // What is whole stays.
+    put(&pool, "kept", MIB).await;
+    for disk in ["cloned", "kept"] {
+        assert_eq!(pool.clone_disk(&parent, disk, 0).await.unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(pool.create(disk, 1).await.unwrap_err().kind(), Kind::Conflict);
+        assert!(get(&pool, disk, 0, MIB as u64).await == bytes(MIB, 0));
     }
 }
 
