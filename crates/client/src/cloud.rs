@@ -143,7 +143,7 @@ impl Cloud {
         let url = format!("{}{}", self.endpoint(call.service)?, call.path);
         let mut request = http::Request::builder().method(call.method).uri(url).header("x-auth-token", &*self.token);
         if let Some(version) = call.version {
-            request = request.header("openstack-api-version", format!("{} {version}", call.service));
+            request = request.header("openstack-api-version", format!("{} {version}", versioned(call.service)));
         }
         for (name, value) in call.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(Error::internal)?;
@@ -187,6 +187,15 @@ impl Cloud {
 
     pub async fn delete(&self, service: &str, path: &str) -> Result<()> {
         self.bytes(Call::new(service, Method::DELETE, path)).await.map(drop)
+    }
+}
+
+/// What a service of this type is called where a version of its API is asked for. The volume service has kept its old
+/// word, whatever the catalog calls it.
+fn versioned(service: &str) -> &str {
+    match service {
+        "block-storage" | "volumev3" => "volume",
+        other => other,
     }
 }
 
