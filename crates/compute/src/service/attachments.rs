@@ -1,6 +1,7 @@
 //! Volumes of a server that is there: attached and detached by flows, of which the requests write the beginning.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use umbel_auth::visible;
 use umbel_client::VolumeView;
@@ -17,6 +18,10 @@ use crate::flows::{self, NewVolume, VolumeChange, VolumeSwap};
 use crate::model::{BlockDevice, BlockDeviceId, Phase, Server, ServerId, Want, edit, may_change_volumes};
 use crate::store::{actions, servers};
 use crate::{Cell, CellHandle};
+
+/// How often a device is looked at whose volume is in use already, and how long between two looks.
+const ARRIVAL: u32 = 200;
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// A volume for a server, as a request has it.
 pub(crate) struct NewAttachment {
@@ -129,7 +134,9 @@ impl Compute {
 
     pub(crate) async fn detach_volume(&self, ctx: &Ctx, id: ServerId, volume_id: Uuid) -> Result<()> {
         let (cell, server) = self.changeable(ctx, id, "detach_volume").await?;
-        let device = may_detach(&server, volume_id)?.id;
+        if !is_arriving(&server, volume_id) {
+            may_detach(&server, volume_id)?;
+        }
         let text = volume_id.to_string();
         match self.volumes.show(Who::Caller(token(ctx)), &text).await {
             Ok(volume) if volume.status != "in-use" => return Err(not_in_use(&volume.status)),
@@ -138,6 +145,7 @@ impl Compute {
             Err(error) if error.is(Kind::NotFound) => {}
             Err(error) => return Err(error),
         }
+        let device = self.arrived(ctx, server, volume_id).await?;
         let now = self.clock.now();
         let (who, admin) = (visible(ctx)?, ctx.is_admin());
         let record = self.record(ctx, id, "detach_volume", now);
@@ -152,6 +160,19 @@ impl Compute {
         })?;
         self.nudge.server(cell.id, id);
         Ok(())
+    }
+
+    /// The device that is to go. Its volume says that it is in use a moment before the flow that attached it has noted the
+    /// same, and who waits for the one must not be refused for the other.
+    async fn arrived(&self, ctx: &Ctx, mut server: Server, volume_id: Uuid) -> Result<BlockDeviceId> {
+        for _ in 0..ARRIVAL {
+            if !is_arriving(&server, volume_id) {
+                break;
+            }
+            tokio::time::sleep(MOMENT).await;
+            server = self.changeable(ctx, server.id, "detach_volume").await?.1;
+        }
+        may_detach(&server, volume_id).map(|device| device.id)
     }
 
     /// Whether the volume goes with its server.
@@ -273,6 +294,12 @@ async fn change_of(
         deadline: now.plus(flows::VOLUME_DEADLINE),
     };
     enqueue(tx, flow).await
+}
+
+/// Whether a flow is about to attach the volume.
+fn is_arriving(server: &Server, volume_id: Uuid) -> bool {
+    let arriving = |device: &BlockDevice| matches!(device.phase, Phase::Planned | Phase::Reserved | Phase::Attaching);
+    server.volume(volume_id).is_some_and(|device| arriving(device) && !device.is_root())
 }
 
 fn may_detach(server: &Server, volume_id: Uuid) -> Result<&BlockDevice> {
