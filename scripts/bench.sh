@@ -16,10 +16,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 OUT=${1:-.umbel/bench}
-# Not `volume`: it detaches from a running server, which takes a guest that answers, and its image does not boot.
-ONLY=${ONLY:-boot batch token storage list}
+ONLY=${ONLY:-boot batch token volume storage list}
 RUNS=${RUNS:-10}
 UMBEL=target/release/umbel
+# A disk leaves a running server when its guest lets go of it: `volume` boots this one.
+GUEST=.umbel/guest.img
 DEADLINE=60
 
 die() { echo "bench: $*" >&2; exit 1; }
@@ -78,6 +79,7 @@ simulated_pools() {
 }
 
 scripts/deps.sh ceph
+! wanted volume || scripts/guest-image.sh "$GUEST"
 cargo build --release --package umbel
 mkdir -p "$OUT"
 STATE=$(mktemp -d /var/tmp/umbel-bench.XXXXXX)
@@ -88,7 +90,7 @@ start_cloud local
 measure boot --runs "$RUNS"
 measure batch --count 20
 measure token
-measure volume --runs "$RUNS"
+measure volume --runs "$RUNS" --guest "$GUEST"
 measure storage
 stop_cloud
 
@@ -97,7 +99,7 @@ if wanted boot || wanted batch || wanted volume || wanted storage; then
     start_cloud ceph --ceph "$STATE/ceph/ceph.conf"
     measure boot --runs "$RUNS"
     measure batch --count 20
-    measure volume --runs "$RUNS"
+    measure volume --runs "$RUNS" --guest "$GUEST"
     measure storage --ceph "$STATE/ceph/ceph.conf"
     stop_cloud
 fi

@@ -10,15 +10,15 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
-use umbel_client::{Body, Call, Cloud, NewServer};
+use umbel_client::{Body, ByteStream, Call, Cloud, NewServer};
 use umbel_core::{Error, Kind, Result, Timestamp};
 
 use crate::progress::{Transfer, Waiting};
 
 /// The line that the guest image prints when it is up.
-const READY: &str = "umbel-guest: ready";
+pub const READY: &str = "umbel-guest: ready";
 /// Under emulation on a busy machine a boot takes its time.
-const BOOT: Duration = Duration::from_secs(300);
+pub const BOOT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The server of the demo, left running.
@@ -72,7 +72,7 @@ pub async fn run(cloud: Cloud, guest: &Path) -> Result<Demo> {
     demo.print_steps().await?;
     println!("  {:>8.1} ms  POST to ACTIVE, as a client sees it", millis(active));
     let waiting = Waiting::start("waiting for the guest's first line on its console");
-    let line = demo.first_line(Instant::now() + BOOT).await;
+    let line = console_line(&demo.cloud, &demo.server, &[READY], Instant::now() + BOOT).await;
     waiting.finish();
     println!("  {:>8.1} ms  the guest says: {}", millis(begun.elapsed()), line?);
     Ok(demo)
@@ -113,23 +113,40 @@ impl Demo {
         }
         Ok(())
     }
+}
 
-    async fn first_line(&self, deadline: Instant) -> Result<String> {
-        let path = format!("/servers/{}/action", self.server);
-        loop {
-            let body = json!({"os-getConsoleOutput": {"length": null}});
-            let console: Console = self.cloud.post("compute", &path, Some("2.60"), &body).await?;
-            if let Some(line) = console.output.lines().find(|line| line.contains(READY)) {
-                return Ok(line.trim().to_owned());
-            }
-            if Instant::now() > deadline {
-                let tail: Vec<&str> = console.output.lines().rev().take(5).collect();
-                let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-                return Err(Error::new(Kind::Timeout, format!("The guest did not come up. Its console ends:\n{tail}")));
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+/// The first line of the server's console that has one of these texts in it.
+///
+/// # Errors
+/// `Timeout`, with the end of the console, if none has come by the deadline.
+pub async fn console_line(cloud: &Cloud, server: &str, texts: &[&str], deadline: Instant) -> Result<String> {
+    let path = format!("/servers/{server}/action");
+    loop {
+        let body = json!({"os-getConsoleOutput": {"length": null}});
+        let console: Console = cloud.post("compute", &path, Some("2.60"), &body).await?;
+        if let Some(line) = console.output.lines().find(|line| texts.iter().any(|text| line.contains(text))) {
+            return Ok(line.trim().to_owned());
         }
+        if Instant::now() > deadline {
+            let tail: Vec<&str> = console.output.lines().rev().take(5).collect();
+            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+            return Err(Error::new(Kind::Timeout, format!("The guest did not come up. Its console ends:\n{tail}")));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A file's bytes for an upload; `told` hears of each piece as it is read.
+pub async fn bytes_of(file: &Path, told: impl Fn(u64) + Send + 'static) -> Result<ByteStream> {
+    let file = tokio::fs::File::open(file).await.map_err(Error::internal)?;
+    let chunks = stream::try_unfold((file, told), async |(mut file, told)| {
+        let mut chunk = vec![0; 1 << 20];
+        let read = file.read(&mut chunk).await.map_err(Error::internal)?;
+        chunk.truncate(read);
+        told(read as u64);
+        Ok((read > 0).then(|| (Bytes::from(chunk), (file, told))))
+    });
+    Ok(Box::pin(chunks))
 }
 
 #[derive(Deserialize)]
@@ -198,22 +215,12 @@ async fn image(cloud: &Cloud, guest: &Path) -> Result<String> {
     let body = json!({"name": "umbel-guest", "disk_format": "raw", "container_format": "bare", "visibility": "public"});
     let made: Named = cloud.post("image", "/v2/images", None, &body).await?;
     let transfer = std::sync::Arc::new(Transfer::start("upload", size));
-    let file = tokio::fs::File::open(guest).await.map_err(Error::internal)?;
     let counting = transfer.clone();
-    let chunks = stream::try_unfold(file, move |mut file| {
-        let counting = counting.clone();
-        async move {
-            let mut chunk = vec![0; 1 << 20];
-            let read = file.read(&mut chunk).await.map_err(Error::internal)?;
-            chunk.truncate(read);
-            counting.add(read as u64);
-            Ok((read > 0).then(|| (Bytes::from(chunk), file)))
-        }
-    });
+    let chunks = bytes_of(guest, move |read| counting.add(read)).await?;
     let path = format!("/v2/images/{}/file", made.id);
     let call = Call::new("image", Method::PUT, &path)
         .headers(&[("content-type", "application/octet-stream")])
-        .body(Body::Stream(Box::pin(chunks)));
+        .body(Body::Stream(chunks));
     let sent = cloud.bytes(call).await;
     transfer.finish();
     sent?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Method;
 use serde_json::json;
-use umbel_client::{Body, Call, NewServer};
+use umbel_client::{Body, ByteStream, Call, NewServer};
 use umbel_core::{Error, GIB, Kind, MIB, Result};
 
 use super::report::Figure;
@@ -107,18 +107,24 @@ async fn wait(deadline: Instant, left: usize) -> Result<()> {
     Ok(())
 }
 
-/// A raw image of this size with data all over, as an installed system has: every tenth MiB is not zero.
+/// A raw image of this size with data all over, as an installed system has: every tenth MiB is not zero. It does not
+/// boot.
 pub async fn upload(bench: &Bench, size: u64) -> Result<String> {
-    let body = json!({"name": bench.mark, "disk_format": "raw", "container_format": "bare"});
-    let made: serde_json::Value = bench.cloud.post("image", "/v2/images", None, &body).await?;
-    let id = made["id"].as_str().unwrap_or_default().to_owned();
     let zero = Bytes::from(vec![0; MIB as usize]);
     let data = Bytes::from((0..MIB).map(|at| (at * 31 % 251) as u8).collect::<Vec<u8>>());
     let chunks = (0..size / MIB).map(move |at| Ok(if at % 10 == 1 { data.clone() } else { zero.clone() }));
+    upload_bytes(bench, Box::pin(stream::iter(chunks))).await
+}
+
+/// A raw image of these bytes.
+pub async fn upload_bytes(bench: &Bench, bytes: ByteStream) -> Result<String> {
+    let body = json!({"name": bench.mark, "disk_format": "raw", "container_format": "bare"});
+    let made: serde_json::Value = bench.cloud.post("image", "/v2/images", None, &body).await?;
+    let id = made["id"].as_str().unwrap_or_default().to_owned();
     let path = format!("/v2/images/{id}/file");
     let call = Call::new("image", Method::PUT, &path)
         .headers(&[("content-type", "application/octet-stream")])
-        .body(Body::Stream(Box::pin(stream::iter(chunks))));
+        .body(Body::Stream(bytes));
     bench.cloud.bytes(call).await?;
     Ok(id)
 }

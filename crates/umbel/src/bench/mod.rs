@@ -71,6 +71,12 @@ enum What {
     Volume {
         #[arg(long, default_value_t = 5)]
         runs: usize,
+        /// Bootable image of the cloud, for the running server.
+        #[arg(long, value_name = "NAME|ID", conflicts_with = "guest")]
+        image: Option<String>,
+        /// Or a bootable raw disk, which is uploaded as one [default: .umbel/guest.img, if it is there].
+        #[arg(long, value_name = "FILE")]
+        guest: Option<PathBuf>,
     },
     /// Tokens by password and their validation, by 1 and by 8 clients.
     Token {
@@ -83,19 +89,30 @@ enum What {
 const POLL: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(900);
 
+/// MiB of a server's memory: where the guest need not come up, and where it must.
+const SMALL: u32 = 64;
+const BOOTS: u32 = 128;
+
 pub async fn run(args: BenchArgs) -> Result<()> {
     let config = find_cloud(&args.cloud)?;
     let transport: Arc<dyn Transport> = Arc::new(HttpTransport::of(&config)?);
     let figures = match args.what {
-        What::Boot { runs } => boot::one_by_one(&Bench::open(&config, &transport).await?, runs).await?,
-        What::Batch { count, runs } => boot::batch(&Bench::open(&config, &transport).await?, count, runs).await?,
-        What::List { counts, runs } => list::run(&Bench::open(&config, &transport).await?, &counts, runs).await?,
+        What::Boot { runs } => boot::one_by_one(&Bench::open(&config, &transport, SMALL).await?, runs).await?,
+        What::Batch { count, runs } => {
+            boot::batch(&Bench::open(&config, &transport, SMALL).await?, count, runs).await?
+        }
+        What::List { counts, runs } => {
+            list::run(&Bench::open(&config, &transport, SMALL).await?, &counts, runs).await?
+        }
         What::Storage { mib, runs, volumes, ceph, ceph_pool } => {
             let cloud = Cloud::connect(&config, transport.clone()).await?;
             let asked = storage::Asked { mib, runs, volumes, ceph, ceph_pool };
             storage::run(&cloud, &mark(), &asked).await?
         }
-        What::Volume { runs } => volume::run(&Bench::open(&config, &transport).await?, runs).await?,
+        What::Volume { runs, image, guest } => {
+            let guest = volume::Guest::of(image, guest)?;
+            volume::run(&Bench::open(&config, &transport, BOOTS).await?, &transport, &guest, runs).await?
+        }
         What::Token { seconds } => token::run(&config, &transport, Duration::from_secs(seconds)).await?,
     };
     print!("{}", report::table(&figures));
@@ -122,10 +139,10 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(config: &CloudConfig, transport: &Arc<dyn Transport>) -> Result<Bench> {
+    async fn open(config: &CloudConfig, transport: &Arc<dyn Transport>, ram_mib: u32) -> Result<Bench> {
         let cloud = Cloud::connect(config, transport.clone()).await?;
         let mark = mark();
-        let flavor = json!({"flavor": {"name": mark, "ram": 64, "vcpus": 1, "disk": 2, "id": "auto"}});
+        let flavor = json!({"flavor": {"name": mark, "ram": ram_mib, "vcpus": 1, "disk": 2, "id": "auto"}});
         let made: serde_json::Value = cloud.post("compute", "/flavors", None, &flavor).await?;
         let flavor = made["flavor"]["id"].as_str().unwrap_or_default().to_owned();
         let bench = Bench { cloud, flavor, mark };

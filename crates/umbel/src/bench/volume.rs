@@ -2,15 +2,45 @@
 //! server and out of it, booted from.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use umbel_client::NewServer;
-use umbel_core::{GIB, Result};
+use umbel_client::{Images, NewServer, Transport};
+use umbel_core::{Error, GIB, Kind, Result};
 
 use super::report::Figure;
 use super::storage::{gone, made, reaches};
 use super::{Bench, LIMIT, POLL, boot};
+use crate::demo;
+
+/// What the console of a guest that is up has: ours says so itself, others ask who is there.
+const UP: [&str; 2] = [demo::READY, "login:"];
+
+/// What the server boots that volumes are plugged into. A disk leaves a running server when its guest lets go of it, so
+/// this one must be up: an image of the cloud, or a file that becomes one.
+pub enum Guest {
+    Image(String),
+    File(PathBuf),
+}
+
+impl Guest {
+    /// Without either, the disk that `make guest-image` builds.
+    pub fn of(image: Option<String>, file: Option<PathBuf>) -> Result<Guest> {
+        let built = || Some(PathBuf::from(".umbel/guest.img")).filter(|path| path.is_file());
+        if let Some(file) = file.as_deref().filter(|file| !file.is_file()) {
+            return Err(Error::not_found(format!("There is no guest image at {}.", file.display())));
+        }
+        let file = || file.or_else(built).map(Guest::File);
+        image.map(Guest::Image).or_else(file).ok_or_else(|| {
+            Error::bad_request(
+                "Volumes are plugged into a guest that runs: name a bootable image of the cloud with \
+                --image, or a file of one with --guest (`make guest-image` builds .umbel/guest.img).",
+            )
+        })
+    }
+}
 
 /// Times by what was done, in the order in which it is done.
 #[derive(Default)]
@@ -22,12 +52,17 @@ impl Times {
     }
 }
 
-pub async fn run(bench: &Bench, runs: usize) -> Result<Vec<Figure>> {
+pub async fn run(bench: &Bench, transport: &Arc<dyn Transport>, guest: &Guest, runs: usize) -> Result<Vec<Figure>> {
     super::lift_quota(&bench.cloud, "block-storage", &["volumes", "gigabytes", "snapshots"]).await?;
-    let image = boot::upload(bench, 2 * GIB).await?;
-    let new = NewServer { name: &bench.mark, image_id: &image, flavor_id: &bench.flavor, count: 1 };
+    let bootable = match guest {
+        Guest::Image(name) => find(bench, transport, name).await?,
+        Guest::File(path) => boot::upload_bytes(bench, demo::bytes_of(path, |_| {}).await?).await?,
+    };
+    let new = NewServer { name: &bench.mark, image_id: &bootable, flavor_id: &bench.flavor, count: 1 };
     let server = bench.cloud.create_server(&new).await?;
+    let image = boot::upload(bench, 2 * GIB).await?;
     bench.cloud.wait_active(&server, POLL, LIMIT).await?;
+    demo::console_line(&bench.cloud, &server, &UP, Instant::now() + demo::BOOT).await?;
     let mut times = Times::default();
     for _ in 0..runs {
         once(bench, &image, &server, &mut times).await?;
@@ -35,8 +70,27 @@ pub async fn run(bench: &Bench, runs: usize) -> Result<Vec<Figure>> {
     bench.cloud.delete_server(&server).await?;
     bench.cloud.wait_gone(&server, POLL, LIMIT).await?;
     bench.cloud.delete("image", &format!("/v2/images/{image}")).await?;
+    if let Guest::File(_) = guest {
+        bench.cloud.delete("image", &format!("/v2/images/{bootable}")).await?;
+    }
     bench.close().await?;
     Ok(times.0.iter().map(|((_, what), times)| Figure::of_times(*what, times)).collect())
+}
+
+/// The image of this name or, if there is none, of this id.
+async fn find(bench: &Bench, transport: &Arc<dyn Transport>, name: &str) -> Result<String> {
+    let images = Images::new(transport.clone(), bench.cloud.endpoint("image")?);
+    let mut named = images.find(bench.cloud.token(), &[("name", name)]).await?;
+    match (named.pop(), named.is_empty()) {
+        (Some(image), true) => Ok(image.id),
+        (Some(_), false) => Err(Error::conflict(format!("There are several images '{name}': give the id of one."))),
+        (None, _) => match images.show(bench.cloud.token(), name).await {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::BadRequest) => {
+                Err(Error::not_found(format!("There is no image '{name}'.")))
+            }
+            found => Ok(found?.id),
+        },
+    }
 }
 
 async fn once(bench: &Bench, image: &str, server: &str, times: &mut Times) -> Result<()> {
