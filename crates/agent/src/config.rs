@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use umbel_bus::ImageBytes;
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::{ByteStream, Pool};
 
@@ -81,7 +82,7 @@ impl From<Vec<HostPool>> for HostPools {
 /// The image service, for images that cannot be cloned.
 #[async_trait]
 pub trait ImageStore: Send + Sync {
-    async fn open(&self, image_id: &str) -> Result<ByteStream>;
+    async fn open(&self, image_id: &str) -> Result<ImageBytes>;
 
     /// Makes these `size` bytes the data of an image that is queued. One that has them already is no failure.
     async fn upload(&self, image_id: &str, size: u64, bytes: ByteStream) -> Result<()> {

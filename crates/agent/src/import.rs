@@ -34,14 +34,15 @@ impl Agent {
             let message = format!("Images in a container of format '{}' cannot be booted.", image.container_format);
             return Err(Error::bad_request(message));
         }
-        let bytes = until(self.images.open(&image.image_id).await?, cancel.clone());
-        if image.disk_format == "raw" || image.disk_format == "iso" {
-            return write(pool, disk, bytes, image.size).await;
+        let data = self.images.open(&image.image_id).await?;
+        // Since the server was asked for the image's data may have been replaced by its raw twin.
+        let format = data.disk_format.as_deref().unwrap_or(&image.disk_format);
+        let bytes = until(data.bytes, cancel.clone());
+        if format == "raw" || format == "iso" {
+            return write(pool, disk, bytes, image.size.filter(|_| format == image.disk_format)).await;
         }
-        let format: ImageFormat = image
-            .disk_format
-            .parse()
-            .map_err(|_| Error::bad_request(format!("Images of format '{}' cannot be booted.", image.disk_format)))?;
+        let format: ImageFormat =
+            format.parse().map_err(|_| Error::bad_request(format!("Images of format '{format}' cannot be booted.")))?;
         let scratch = tempfile::Builder::new().prefix("import-").tempdir_in(&self.config.scratch).map_err(scratch)?;
         let stored = scratch.path().join("image");
         download(bytes, &stored).await?;

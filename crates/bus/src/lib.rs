@@ -28,4 +28,12 @@ pub use link::{OnHost, ToAgents, ToCells, ToConductor};
 pub use local::{Connection, Hub, Hubs, local};
 
 /// The bytes of an image on their way.
+/// An image's data on their way to a host.
+pub struct ImageBytes {
+    /// What these bytes are, where that is told; else they are in the image's format. An image may be given its raw twin for
+    /// its data after it was looked at.
+    pub disk_format: Option<String>,
+    pub bytes: ByteStream,
+}
+
 pub type ByteStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = umbel_core::Result<bytes::Bytes>> + Send>>;

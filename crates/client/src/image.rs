@@ -74,6 +74,14 @@ impl ImageLocation {
     }
 }
 
+/// An image's data on their way.
+pub struct ImageData {
+    /// What these bytes are. An image may be given its raw twin for its data ("replace") after it was shown. `None` from a
+    /// service that does not tell: they are in the format that it shows.
+    pub disk_format: Option<String>,
+    pub bytes: ByteStream,
+}
+
 /// The image service, as other services call it: with the caller's token, or with one of the service's own.
 #[derive(Clone)]
 pub struct Images {
@@ -84,6 +92,9 @@ pub struct Images {
 }
 
 const MAX_ANSWER: usize = 4 << 20;
+
+/// An extension.
+const DISK_FORMAT: &str = "x-umbel-disk-format";
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const PATCH: (&str, &str) = ("content-type", "application/openstack-images-v2.1-json-patch");
@@ -122,15 +133,17 @@ impl Images {
         self.json(service_token, &format!("/v2/images/{id}/locations?wait={}", wait.as_secs())).await
     }
 
-    pub async fn download(&self, token: &str, id: &str) -> Result<ByteStream> {
+    pub async fn download(&self, token: &str, id: &str) -> Result<ImageData> {
         let response = self.get(token, &format!("/v2/images/{id}/file")).await?;
         let status = response.status();
         if status.as_u16() == 204 {
             return Err(Error::conflict(format!("Image {id} has no data.")));
         }
+        let told = response.headers().get(DISK_FORMAT).and_then(|format| format.to_str().ok());
+        let disk_format = told.map(str::to_owned);
         let body = response.into_body();
         if status.as_u16() < 400 {
-            return Ok(body.into_stream());
+            return Ok(ImageData { disk_format, bytes: body.into_stream() });
         }
         let bytes = collect(body, MAX_ANSWER).await?;
         accepted(status, &bytes)?;

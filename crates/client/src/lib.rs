@@ -17,7 +17,7 @@ pub use clouds::{Auth, CloudConfig, find as find_cloud, find_in as find_cloud_in
 pub use compute::{NewServer, ServerEvents, ServerView};
 pub use fetch::{Admission, Fetched, Fetcher};
 pub use identity::TokenTrust;
-pub use image::{ImageLocation, ImageView, Images, LocationMetadata, NewImage};
+pub use image::{ImageData, ImageLocation, ImageView, Images, LocationMetadata, NewImage};
 pub use transport::{Body, ByteStream, HttpTransport, Transport, collect};
 pub use volume::{
     AttachmentView, ConnectionData, ConnectionInfo, NewVolume, SnapshotOf, SnapshotTogether, VolumeSnapshotView,

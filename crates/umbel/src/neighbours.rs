@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use umbel_client::{ByteStream, ImageLocation, ImageView, Images, NewImage, ServerEvents};
+use umbel_client::{ByteStream, ImageData, ImageLocation, ImageView, Images, NewImage, ServerEvents};
 use umbel_core::Result;
 use umbel_volume::{ImageAccess, ServerAccess};
 
@@ -55,7 +55,7 @@ impl ImageAccess for Neighbours {
         images.locations(&token, id).await
     }
 
-    async fn download(&self, id: &str) -> Result<ByteStream> {
+    async fn download(&self, id: &str) -> Result<ImageData> {
         let (images, token) = self.as_service().await?;
         images.download(&token, id).await
     }

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use umbel_agent::ImageStore;
 use umbel_api::Method;
+use umbel_bus::ImageBytes;
 use umbel_client::{
     Body, ByteStream, Cloud, CloudConfig, HttpTransport, ImageLocation, ImageView, Images, NewImage, Transport,
 };
@@ -246,8 +247,9 @@ impl ImageService {
 
 #[async_trait]
 impl ImageStore for ImageService {
-    async fn open(&self, image_id: &str) -> Result<ByteStream> {
-        self.images().await?.download(&self.login.token().await?, image_id).await
+    async fn open(&self, image_id: &str) -> Result<ImageBytes> {
+        let data = self.images().await?.download(&self.login.token().await?, image_id).await?;
+        Ok(ImageBytes { disk_format: data.disk_format, bytes: data.bytes })
     }
 
     async fn upload(&self, image_id: &str, size: u64, bytes: ByteStream) -> Result<()> {

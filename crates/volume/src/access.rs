@@ -1,7 +1,7 @@
 //! What the service needs of other services. Written as traits, so that tests and processes bring what they have.
 
 use async_trait::async_trait;
-use umbel_client::{ImageLocation, ImageView, NewImage};
+use umbel_client::{ImageData, ImageLocation, ImageView, NewImage};
 use umbel_core::Result;
 use umbel_driver::ByteStream;
 
@@ -11,7 +11,7 @@ pub trait ImageAccess: Send + Sync {
     async fn show(&self, token: Option<&str>, id: &str) -> Result<ImageView>;
     /// With the service's own token. Raw twins of images in other formats come first.
     async fn locations(&self, id: &str) -> Result<Vec<ImageLocation>>;
-    async fn download(&self, id: &str) -> Result<ByteStream>;
+    async fn download(&self, id: &str) -> Result<ImageData>;
     async fn create(&self, token: Option<&str>, new: &NewImage) -> Result<ImageView>;
     async fn add_location(&self, id: &str, url: &str) -> Result<()>;
     async fn upload(&self, id: &str, size: Option<u64>, data: ByteStream) -> Result<()>;

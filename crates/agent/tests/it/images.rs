@@ -52,7 +52,13 @@ async fn bytes_of(pool: &dyn Pool, disk: &str) -> Vec<u8> {
 
 /// Boots from these bytes, and says how that went: the disk's content, or the fault.
 async fn boot(image: ImageSource, bytes: Vec<u8>) -> Result<(String, Vec<u8>), String> {
+    boot_of(image, bytes, None).await
+}
+
+/// The same, where the image service tells what the bytes are.
+async fn boot_of(image: ImageSource, bytes: Vec<u8>, format: Option<&str>) -> Result<(String, Vec<u8>), String> {
     let (world, id) = (World::new(), Uuid::new_v4());
+    world.images.formats.lock().extend(format.map(|format| (image.image_id.clone(), format.to_owned())));
     world.images.bytes.lock().insert(image.image_id.clone(), bytes.into());
     let _agent = world.agent();
     world.want(id, present(domain(id, "vms", DiskSource::Image(image)))).await;
@@ -120,6 +126,13 @@ async fn other_formats_are_converted() {
         assert_eq!(why, format!("imported into pool vms: image is {format}"));
         assert_content(&disk);
     }
+}
+
+/// The image's raw twin has become its data since the server was asked for.
+#[tokio::test]
+async fn data_that_were_replaced_are_read_as_what_they_are() {
+    let (_, disk) = boot_of(source("vdi", 9), content(), Some("raw")).await.unwrap();
+    assert_content(&disk);
 }
 
 #[tokio::test]

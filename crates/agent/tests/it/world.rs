@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use umbel_agent::{Agent, AgentConfig, HostPool, HostPools, ImageStore};
 use umbel_bus::{
-    Blob, ConfigDrive, ConfigFile, Connection, Desired, Disk, DiskRef, DiskSource, Domain, HostReport, Hub,
+    Blob, ConfigDrive, ConfigFile, Connection, Desired, Disk, DiskRef, DiskSource, Domain, HostReport, Hub, ImageBytes,
     ImageSource, Observed, Power, Restart, Target, ToAgents, ToConductor, Want, local,
 };
 use umbel_core::{Error, Generation, Result, SystemClock};
@@ -238,6 +238,8 @@ impl Drop for Running {
 #[derive(Default)]
 pub struct Images {
     pub bytes: Mutex<HashMap<String, Bytes>>,
+    /// What the bytes are, where that is told.
+    pub formats: Mutex<HashMap<String, String>>,
     /// Streams that begin and never end.
     pub stuck: Mutex<Vec<String>>,
     /// Ids, in the order in which uploads began.
@@ -246,15 +248,17 @@ pub struct Images {
 
 #[async_trait]
 impl ImageStore for Images {
-    async fn open(&self, image_id: &str) -> Result<ByteStream> {
+    async fn open(&self, image_id: &str) -> Result<ImageBytes> {
         let bytes = self.bytes.lock().get(image_id).cloned();
         let bytes = bytes.ok_or_else(|| Error::not_found(format!("No image found with ID {image_id}")))?;
         let chunks: Vec<_> = bytes.chunks(64 << 10).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let stream = futures_util::stream::iter(chunks);
         if self.stuck.lock().iter().any(|stuck| stuck == image_id) {
-            return Ok(Box::pin(futures_util::StreamExt::chain(stream, futures_util::stream::pending())));
+            let bytes = Box::pin(futures_util::StreamExt::chain(stream, futures_util::stream::pending()));
+            return Ok(ImageBytes { disk_format: None, bytes });
         }
-        Ok(Box::pin(stream))
+        let disk_format = self.formats.lock().get(image_id).cloned();
+        Ok(ImageBytes { disk_format, bytes: Box::pin(stream) })
     }
 
     async fn upload(&self, image_id: &str, size: u64, bytes: ByteStream) -> Result<()> {

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::body::Body;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -25,7 +26,7 @@ use super::peer::{Peer, Security, known};
 use super::remote::{Exports, Remote};
 use super::wire::{self, Ask, Down, Hello, PART, Told, Up, VERSION, WANTED_HEADER, Wanted};
 use super::{ANSWER, MAX_MESSAGE, PARALLEL, PING, QUEUE};
-use crate::{ByteStream, Connection, Hub, ToAgents, ToConductor};
+use crate::{ByteStream, Connection, Hub, ImageBytes, ToAgents, ToConductor};
 
 /// What a conductor does for compute APIs of other processes.
 pub trait Control: Send + Sync {
@@ -41,7 +42,7 @@ pub trait Control: Send + Sync {
 #[async_trait]
 pub trait Images: Send + Sync {
     /// The bytes of an image. `Forbidden` unless a server on this host is made from it.
-    async fn read(&self, cell: &str, host: &str, image_id: &str) -> Result<ByteStream>;
+    async fn read(&self, cell: &str, host: &str, image_id: &str) -> Result<ImageBytes>;
 
     /// Makes these `size` bytes the data of an image, which a task told an agent to fill.
     async fn write(&self, image_id: &str, size: u64, data: ByteStream) -> Result<()>;
@@ -245,7 +246,12 @@ impl Shared {
             tracing::warn!(cell, host, image_id, cause = error.cause(), "an agent gets no image: {error}");
             wire::status(&error)
         })?;
-        Ok(Response::new(Box::pin(data.map(|piece| piece.map_err(|error| wire::status(&error))))))
+        let pieces = data.bytes.map(|piece| piece.map_err(|error| wire::status(&error)));
+        let mut response: Response<Messages<bytes::Bytes>> = Response::new(Box::pin(pieces));
+        if let Some(format) = data.disk_format.and_then(|format| MetadataValue::try_from(format).ok()) {
+            response.metadata_mut().insert(wire::DISK_FORMAT, format);
+        }
+        Ok(response)
     }
 
     async fn write(

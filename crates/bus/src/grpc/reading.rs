@@ -9,16 +9,18 @@ use umbel_core::{Error, Kind, Result};
 
 use super::uplink::{LATE, SOON, Uplinks};
 use super::wire;
-use crate::ByteStream;
+use crate::ImageBytes;
 
 /// Without a byte of an image.
 const STALL: Duration = Duration::from_secs(60);
 
-/// An image on its way to an agent. Images do not change once they can be read, so what breaks off is begun anew and
-/// passed over up to where it broke.
+/// An image on its way to an agent. What can be read does not change but for the one case that a raw twin replaces it, so
+/// what breaks off is begun anew, if it is of the same format, and passed over up to where it broke.
 pub(super) struct Reading {
     uplinks: Arc<Uplinks>,
     image_id: String,
+    /// What the bytes are that are given; known with the first of them.
+    format: Option<String>,
     data: Option<Streaming<Bytes>>,
     given: usize,
     /// Of the bytes that come, those that were given before.
@@ -27,14 +29,15 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub async fn begin(uplinks: Arc<Uplinks>, image_id: &str) -> Result<ByteStream> {
+    pub async fn begin(uplinks: Arc<Uplinks>, image_id: &str) -> Result<ImageBytes> {
         let image_id = image_id.to_owned();
-        let reading = Reading { uplinks, image_id, data: None, given: 0, skip: 0, over: false };
+        let reading = Reading { uplinks, image_id, format: None, data: None, given: 0, skip: 0, over: false };
         Ok(match reading.next().await {
-            None => Box::pin(stream::empty()),
+            None => ImageBytes { disk_format: None, bytes: Box::pin(stream::empty()) },
             Some((first, rest)) => {
-                let first = first?;
-                Box::pin(stream::once(async move { Ok(first) }).chain(stream::unfold(rest, Reading::next)))
+                let (first, disk_format) = (first?, rest.format.clone());
+                let bytes = stream::once(async move { Ok(first) }).chain(stream::unfold(rest, Reading::next));
+                ImageBytes { disk_format, bytes: Box::pin(bytes) }
             }
         })
     }
@@ -71,8 +74,14 @@ impl Reading {
         let data = match &mut self.data {
             Some(data) => data,
             None => {
+                let (format, data) = self.uplinks.open_image(&self.image_id).await?;
+                if self.given == 0 {
+                    self.format = format;
+                } else if self.format != format {
+                    return Err(Error::conflict(format!("The data of image {} were replaced.", self.image_id)));
+                }
                 self.skip = self.given;
-                self.data.insert(self.uplinks.open_image(&self.image_id).await?)
+                self.data.insert(data)
             }
         };
         loop {

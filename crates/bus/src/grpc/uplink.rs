@@ -25,7 +25,7 @@ use super::peer::{Security, client};
 use super::reading::Reading;
 use super::wire::{self, Down, Hello, Told, Up, VERSION, WANTED_HEADER, Wanted};
 use super::{ANSWER, PARALLEL, QUEUE, ROOM};
-use crate::{ByteStream, Desired, HostReport, Observed, OnHost, ToConductor};
+use crate::{ByteStream, Desired, HostReport, ImageBytes, Observed, OnHost, ToConductor};
 
 /// Who an agent is, and whom it dials.
 #[derive(Clone)]
@@ -101,11 +101,12 @@ impl Uplinks {
     }
 
     /// An image's bytes, through whichever conductor answers. Where it goes away half-way, another one goes on.
-    pub async fn read_image(self: &Arc<Self>, image_id: &str) -> Result<ByteStream> {
+    pub async fn read_image(self: &Arc<Self>, image_id: &str) -> Result<ImageBytes> {
         Reading::begin(self.clone(), image_id).await
     }
 
-    pub(super) async fn open_image(&self, image_id: &str) -> Result<Streaming<Bytes>> {
+    /// The bytes from the first one on, and what they are if that is told.
+    pub(super) async fn open_image(&self, image_id: &str) -> Result<(Option<String>, Streaming<Bytes>)> {
         let mut failed = nobody();
         for link in self.links_in_order() {
             let (path, codec) = (PathAndQuery::from_static(wire::READ_IMAGE), Pair::<Json<Wanted>, Raw>::default());
@@ -116,7 +117,10 @@ impl Uplinks {
                 client.server_streaming(wanted, path, codec).await.map_err(|status| wire::error(&status))
             };
             match within(ANSWER, begun).await {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(response) => {
+                    let format = response.metadata().get(wire::DISK_FORMAT).and_then(|format| format.to_str().ok());
+                    return Ok((format.map(str::to_owned), response.into_inner()));
+                }
                 Err(error) => failed = error,
             }
             if !failed.is(Kind::Unavailable) {

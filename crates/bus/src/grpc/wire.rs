@@ -17,6 +17,9 @@ pub(super) const ASK: &str = "/umbel.bus.v1.Bus/Ask";
 pub(super) const READ_IMAGE: &str = "/umbel.bus.v1.Bus/ReadImage";
 pub(super) const WRITE_IMAGE: &str = "/umbel.bus.v1.Bus/WriteImage";
 
+/// In the header of an image on its way to an agent: its disk format.
+pub(super) const DISK_FORMAT: &str = "umbel-disk-format";
+
 /// In the header of an upload, whose messages are the image's bytes: a [`Wanted`] as JSON.
 pub(super) const WANTED_HEADER: &str = "umbel-wanted";
 

@@ -156,7 +156,7 @@ async fn an_image_goes_on_from_another_conductor() {
     let cable = Cable::to(one.address).await;
     let agent = Outpost::start("h1", papers.agent(&["h1"]), &[cable.address, two.address]);
     agent.up(2).await;
-    let mut data = agent.uplinks.read_image("mine").await.unwrap();
+    let mut data = agent.uplinks.read_image("mine").await.unwrap().bytes;
     let mut all = Vec::new();
     while let Some(piece) = data.next().await {
         all.extend_from_slice(&piece.unwrap());
@@ -167,4 +167,28 @@ async fn an_image_goes_on_from_another_conductor() {
     }
     assert_eq!(all.len(), 5_000_000);
     assert!(all.chunks(100_000).zip(0_u8..).all(|(chunk, number)| chunk.iter().all(|byte| *byte == number)));
+}
+
+/// The rest of other data would make an image that never was.
+#[tokio::test]
+async fn an_image_that_was_replaced_does_not_go_on() {
+    let papers = Papers::new();
+    let (one, two) = (Post::start(papers.control()).await, Post::start(papers.control()).await);
+    one.conductor.stuck.store(true, Ordering::SeqCst);
+    two.conductor.replaced.store(true, Ordering::SeqCst);
+    let cable = Cable::to(one.address).await;
+    let agent = Outpost::start("h1", papers.agent(&["h1"]), &[cable.address, two.address]);
+    agent.up(2).await;
+    let mut data = agent.uplinks.read_image("mine").await.unwrap().bytes;
+    let mut came = 0;
+    let error = loop {
+        match data.next().await.expect("it does not end as if it were whole") {
+            Ok(piece) => came += piece.len(),
+            Err(error) => break error,
+        }
+        if came == 1_000_000 {
+            cable.set(Wire::Cut);
+        }
+    };
+    assert_eq!(error.kind(), Kind::Conflict);
 }

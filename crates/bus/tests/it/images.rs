@@ -30,11 +30,13 @@ async fn collect(mut data: ByteStream) -> Result<Vec<u8>, Error> {
 #[tokio::test]
 async fn an_agent_reads_the_images_of_its_servers() {
     let (_post, outpost, _papers) = world().await;
-    let bytes = collect(outpost.uplinks.read_image("mine").await.unwrap()).await.unwrap();
+    let mine = outpost.uplinks.read_image("mine").await.unwrap();
+    assert_eq!(mine.disk_format.as_deref(), Some("vdi"));
+    let bytes = collect(mine.bytes).await.unwrap();
     assert_eq!(bytes.len(), 5_000_000);
     assert_eq!((bytes[0], bytes[4_999_999]), (0, 49));
     assert_eq!(outpost.uplinks.read_image("other").await.err().unwrap().kind(), Kind::Forbidden);
-    let broken = collect(outpost.uplinks.read_image("short").await.unwrap()).await.unwrap_err();
+    let broken = collect(outpost.uplinks.read_image("short").await.unwrap().bytes).await.unwrap_err();
     assert_eq!(broken.kind(), Kind::Unavailable, "an image that breaks off is not whole");
 }
 

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use umbel_bus::{
-    Authority, Blob, ByteStream, Control, Credentials, Desired, Facts, Gate, HostReport, Hub, Images, Observed, OnHost,
-    Security, Task, TaskReply, ToConductor, Uplink, Uplinks, Want, local,
+    Authority, Blob, ByteStream, Control, Credentials, Desired, Facts, Gate, HostReport, Hub, ImageBytes, Images,
+    Observed, OnHost, Security, Task, TaskReply, ToConductor, Uplink, Uplinks, Want, local,
 };
 use umbel_core::{Error, Generation, Result, Timestamp};
 use uuid::Uuid;
@@ -54,6 +54,8 @@ pub struct Conductor {
     pub written: Mutex<Vec<Vec<u8>>>,
     /// Images stop half-way.
     pub stuck: AtomicBool,
+    /// Whether the twin of `mine` has become its data.
+    pub replaced: AtomicBool,
 }
 
 #[async_trait]
@@ -86,23 +88,25 @@ impl Control for Conductor {
 /// The image `mine` belongs to host h1; others to nobody.
 #[async_trait]
 impl Images for Conductor {
-    async fn read(&self, _cell: &str, host: &str, image_id: &str) -> Result<ByteStream> {
-        match (host, image_id) {
+    async fn read(&self, _cell: &str, host: &str, image_id: &str) -> Result<ImageBytes> {
+        let bytes: ByteStream = match (host, image_id) {
             ("h1", "mine") => {
                 let pieces = |range: std::ops::Range<u8>| {
                     futures_util::stream::iter(range.map(|number| Ok(vec![number; 100_000].into())))
                 };
                 match self.stuck.load(Ordering::SeqCst) {
-                    true => Ok(Box::pin(pieces(0..10).chain(futures_util::stream::pending()))),
-                    false => Ok(Box::pin(pieces(0..50))),
+                    true => Box::pin(pieces(0..10).chain(futures_util::stream::pending())),
+                    false => Box::pin(pieces(0..50)),
                 }
             }
             ("h1", "short") => {
                 let pieces = [Ok(vec![1; 10].into()), Err(Error::unavailable("The pool is away."))];
-                Ok(Box::pin(futures_util::stream::iter(pieces)))
+                Box::pin(futures_util::stream::iter(pieces))
             }
-            _ => Err(Error::forbidden("No server here is made from it.")),
-        }
+            _ => return Err(Error::forbidden("No server here is made from it.")),
+        };
+        let disk_format = Some(if self.replaced.load(Ordering::SeqCst) { "raw" } else { "vdi" }.to_owned());
+        Ok(ImageBytes { disk_format, bytes })
     }
 
     async fn write(&self, _image_id: &str, _size: u64, mut data: ByteStream) -> Result<()> {

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use umbel_agent::{Agent, AgentConfig, HostPool, HostPools, ImageStore};
-use umbel_bus::{Hub, ToAgents, ToConductor, local};
+use umbel_bus::{Hub, ImageBytes, ToAgents, ToConductor, local};
 use umbel_compute::model::*;
 use umbel_compute::store::{actions, build_requests, disks, server_map, servers};
 use umbel_compute::testing::{MemoryImages, MemoryVolumes, POOL};
@@ -74,7 +74,7 @@ struct Sent(Arc<MemoryImages>);
 
 #[async_trait]
 impl ImageStore for Sent {
-    async fn open(&self, image_id: &str) -> Result<ByteStream> {
+    async fn open(&self, image_id: &str) -> Result<ImageBytes> {
         Err(Error::not_found(format!("No image found with ID {image_id}")))
     }
 

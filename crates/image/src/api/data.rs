@@ -75,7 +75,7 @@ pub async fn download(state: Arc<Images>, req: Req) -> Result<Reply> {
         Err(error) if error.is(Kind::RangeNotSatisfiable) => return state.unsatisfiable(&req.ctx, id, &error).await,
         found => found?,
     };
-    let Some(Download { size, checksum, range, stream }) = found else {
+    let Some(Download { size, checksum, format, range, stream }) = found else {
         return Ok(Reply::empty(204));
     };
     let reply = match range {
@@ -86,6 +86,11 @@ pub async fn download(state: Arc<Images>, req: Req) -> Result<Reply> {
             Some(checksum) => Reply::stream(200, OCTETS, Some(size), stream).header("content-md5", checksum),
             None => Reply::stream(200, OCTETS, Some(size), stream),
         },
+    };
+    // An image may be given other data, its raw twin, after it was shown: who converts must know what these are.
+    let reply = match format {
+        Some(format) => reply.header("x-umbel-disk-format", format.name()),
+        None => reply,
     };
     Ok(reply.header("accept-ranges", "bytes"))
 }

@@ -1,6 +1,6 @@
 //! Downloads, and which store to take data from.
 
-use umbel_api::image::ImageStatus;
+use umbel_api::image::{DiskFormat, ImageStatus};
 use umbel_core::{Ctx, Error, Result};
 use umbel_db::read;
 use umbel_driver::ByteStream;
@@ -13,6 +13,7 @@ pub struct Download {
     /// Of all the data.
     pub size: u64,
     pub checksum: Option<String>,
+    pub format: Option<DiskFormat>,
     /// The part that is sent; all if none.
     pub range: Option<Range>,
     pub stream: ByteStream,
@@ -42,14 +43,16 @@ impl Images {
                 true => Ok(None),
                 false => {
                     let stream = self.read_from_web(&record, range, size).await?;
-                    Ok(Some(Download { size, checksum: record.data.checksum, range, stream }))
+                    let (checksum, format) = (record.data.checksum, record.meta.disk_format);
+                    Ok(Some(Download { size, checksum, format, range, stream }))
                 }
             };
         };
         let pool = &self.store(Some(&place.store))?.pool;
         let (offset, length) = range.map_or((0, size), |range| (range.first, range.length()));
         let stream = pool.read(&place.disk, Some(SNAPSHOT), offset, length).await?;
-        Ok(Some(Download { size, checksum: record.data.checksum, range, stream }))
+        let format = place.format.or(record.meta.disk_format);
+        Ok(Some(Download { size, checksum: record.data.checksum, format, range, stream }))
     }
 
     /// The first that was asked for, or the one whose store weighs most.

@@ -197,7 +197,7 @@ impl Images {
             return Err(Error::internal("an import that fetches nothing fetched"));
         };
         let remote = self.remote(source, token).await?;
-        let stream: ByteStream = remote.download(token, image).await.map_err(elsewhere)?;
+        let stream: ByteStream = remote.download(token, image).await.map_err(elsewhere)?.bytes;
         let length = remote.show(token, image).await.map_err(elsewhere)?.size;
         Ok(Fetched { length, stream })
     }

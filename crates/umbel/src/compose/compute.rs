@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use umbel_agent::{Agent, AgentConfig as HostConfig, HostPools, ImageStore};
-use umbel_bus::{ByteStream, Conductors, Control, Gate, Hub, Hubs, ToAgents, ToCells, ToConductor, Uplink, Uplinks};
+use umbel_bus::{
+    ByteStream, Conductors, Control, Gate, Hub, Hubs, ImageBytes, ToAgents, ToCells, ToConductor, Uplink, Uplinks,
+};
 use umbel_compute::model::ServerId;
 use umbel_compute::store::cells::{self, CellRow};
 use umbel_compute::store::servers;
@@ -313,7 +315,7 @@ struct Relay {
 
 #[async_trait]
 impl umbel_bus::Images for Relay {
-    async fn read(&self, cell: &str, host: &str, image_id: &str) -> Result<ByteStream> {
+    async fn read(&self, cell: &str, host: &str, image_id: &str) -> Result<ImageBytes> {
         let cell = self.cells.with_hosts().into_iter().find(|known| known.name == cell);
         let cell = cell.ok_or_else(|| Error::not_found("There is no such cell."))?;
         let servers = read!(cell.db, "servers of a host", |tx| servers::on_host(tx, host).await)?;
@@ -334,7 +336,7 @@ struct Relayed(Arc<Uplinks>);
 
 #[async_trait]
 impl ImageStore for Relayed {
-    async fn open(&self, image_id: &str) -> Result<ByteStream> {
+    async fn open(&self, image_id: &str) -> Result<ImageBytes> {
         self.0.read_image(image_id).await
     }
 

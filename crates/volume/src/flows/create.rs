@@ -302,12 +302,15 @@ impl Volumes {
         pool.remove(&row.disk).await?;
         let meter = Meter::start(self, row.id, image.size.unwrap_or(row.size_bytes()));
         let data = self.images.download(&image.id).await?;
-        if format == "raw" || format == "iso" {
-            let options = WriteOptions { size: image.size, min_size: row.size_bytes(), progress: meter.progress() };
-            let size = pool.write(&row.disk, data, options).await?;
+        // Since the look at the image its data may have been replaced by its raw twin.
+        let found = data.disk_format.as_deref().unwrap_or(format);
+        if found == "raw" || found == "iso" {
+            let size = image.size.filter(|_| found == format);
+            let options = WriteOptions { size, min_size: row.size_bytes(), progress: meter.progress() };
+            let size = pool.write(&row.disk, data.bytes, options).await?;
             return if size > row.size_bytes() { Err(too_big(size, row.size_gib)) } else { Ok(()) };
         }
-        super::convert::write(backend, row, &scratch(row.id), format, data, &meter).await
+        super::convert::write(backend, row, &scratch(row.id), found, data.bytes, &meter).await
     }
 
     async fn finish_creation(&self, state: &Create, run: &Run) -> Result<()> {

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use umbel_auth::{Signer, SigningKey, Verifier};
-use umbel_client::{ImageLocation, ImageView, LocationMetadata, NewImage};
+use umbel_client::{ImageData, ImageLocation, ImageView, LocationMetadata, NewImage};
 use umbel_core::{Clock, Error, GIB, ManualClock, Principal, Result, Rng, Scope, SeededRng, SystemRng, Timestamp};
 use umbel_db::testing::fresh;
 use umbel_db::{Db, Engine};
@@ -363,6 +363,8 @@ pub struct Images {
 struct Kept {
     view: ImageView,
     bytes: Vec<u8>,
+    /// Of the bytes.
+    format: String,
     urls: Vec<String>,
 }
 
@@ -385,8 +387,14 @@ impl Images {
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         let view = serde_json::from_value(body).unwrap();
         let urls = vec![self.pool.location(&id, "snap").to_string()];
-        self.all.lock().insert(id.clone(), Kept { view, bytes: bytes.to_vec(), urls });
+        self.all.lock().insert(id.clone(), Kept { view, bytes: bytes.to_vec(), format: format.to_owned(), urls });
         id
+    }
+
+    /// Gives an image other data, behind the back of whoever has looked at it.
+    pub fn replace(&self, id: &str, format: &str, bytes: &[u8]) {
+        let replaced = |kept: &mut Kept| (kept.format, kept.bytes) = (format.to_owned(), bytes.to_vec());
+        self.with(id, replaced).unwrap();
     }
 
     /// The bytes and the locations of an image.
@@ -414,8 +422,11 @@ impl ImageAccess for Images {
         self.with(id, |kept| kept.urls.iter().map(location).collect())
     }
 
-    async fn download(&self, id: &str) -> Result<ByteStream> {
-        self.with(id, |kept| stream_of(kept.bytes.clone()))
+    async fn download(&self, id: &str) -> Result<ImageData> {
+        self.with(id, |kept| {
+            let (disk_format, bytes) = (Some(kept.format.clone()), stream_of(kept.bytes.clone()));
+            ImageData { disk_format, bytes }
+        })
     }
 
     async fn create(&self, _: Option<&str>, new: &NewImage) -> Result<ImageView> {
@@ -424,7 +435,9 @@ impl ImageAccess for Images {
         body["id"] = json!(id);
         body["status"] = json!("queued");
         let view: ImageView = serde_json::from_value(body).map_err(Error::internal)?;
-        self.all.lock().insert(id, Kept { view: view.clone(), bytes: Vec::new(), urls: Vec::new() });
+        self.all
+            .lock()
+            .insert(id, Kept { view: view.clone(), bytes: Vec::new(), format: String::new(), urls: Vec::new() });
         Ok(view)
     }
 

@@ -38,6 +38,15 @@ async fn images_of_other_formats_become_raw_volumes() {
     assert_eq!(cloud.read(&id, bytes.len()).await, bytes);
     assert_eq!(cloud.pool.stat(&format!("volume-{id}")).await.unwrap().unwrap().size, gib(1));
     assert_eq!(cloud.disks().await, [format!("volume-{id}")]);
+
+    // Its raw twin becomes its data between the look at it and the download.
+    let replaced = cloud.images.add("vdi", &noise(9, 4_096), json!({})).await;
+    cloud.images.replace(&replaced, "raw", &bytes);
+    let copy = cloud.volume(&token, json!({"size": 1, "imageRef": replaced})).await;
+    assert_eq!(cloud.read(&copy, bytes.len()).await, bytes);
+    cloud.delete(&token, &format!("/volumes/{copy}")).await.expect(202);
+    cloud.work().await;
+
     let damaged = cloud.images.add("vmdk", &noise(8, 4_096), json!({})).await;
     let id = cloud.begin(&token, json!({"size": 1, "imageRef": damaged})).await;
     cloud.work().await;
@@ -90,6 +99,7 @@ async fn clones_of_clones_are_made_to_stand_alone_past_a_depth() {
     for _ in 0..3 {
         last = cloud.volume(&token, json!({"source_volid": last})).await;
         clones.push(cloud.pool.stat(&format!("volume-{last}")).await.unwrap().unwrap().parent.is_some());
+        assert_eq!(cloud.show(&last).await["metadata"], json!({}), "nothing is said of what is over");
     }
     assert_eq!(clones, [true, true, false]);
 }
