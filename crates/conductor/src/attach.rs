@@ -119,7 +119,7 @@ impl VolumeAttach {
         let (Some(host), Some(attachment)) = (host, &device.attachment_id) else {
             return Err(Error::internal(format!("a volume for server {id} without host or attachment")));
         };
-        let connection = volumes::connect(&*self.0.volumes, attachment, &host).await?;
+        let connection = volumes::connect(&*self.0.volumes, attachment, &host, device).await?;
         let now = self.0.clock.now();
         let changed = tx!(self.0.cell.db, "plug volume", |tx| {
             let mut server = must(tx, id).await?;

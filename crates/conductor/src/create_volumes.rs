@@ -141,7 +141,7 @@ impl ServerCreate {
             let attachment = device.attachment_id.as_deref();
             let attachment =
                 attachment.ok_or_else(|| Error::internal("a volume is connected before it is reserved"))?;
-            connections.push((device.id, volumes::connect(self.catalog(), attachment, host).await?));
+            connections.push((device.id, volumes::connect(self.catalog(), attachment, host, device).await?));
             volumes::complete(self.catalog(), attachment).await?;
         }
         let (id, now) = (server.id, self.0.clock.now());

@@ -152,12 +152,12 @@ impl VolumeSwap {
             return Err(Error::conflict(format!("Instance {} is being deleted.", server.id)));
         }
         let to = match &state.new {
-            None => volumes::goes_to(&*self.0.volumes, attachment, &host).await?,
+            None => volumes::goes_to(&*self.0.volumes, attachment, &host, device).await?,
             Some(new) => {
                 state.old_attachment = Some(attachment.clone());
                 self.begin_detaching(&volume.to_string()).await?;
                 let attachment = volumes::reserve(&*self.0.volumes, &new.volume_id.to_string(), server.id).await?;
-                Some(volumes::connect(&*self.0.volumes, &attachment, &host).await?)
+                Some(volumes::connect(&*self.0.volumes, &attachment, &host, device).await?)
             }
         };
         // Told of a move that is over by now.

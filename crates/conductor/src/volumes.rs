@@ -5,20 +5,27 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use umbel_client::ConnectionData;
 use umbel_compute::VolumeCatalog;
-use umbel_compute::model::{BlockDeviceId, Connection, ServerId};
+use umbel_compute::model::{BlockDevice, BlockDeviceId, Connection, ServerId};
 use umbel_core::{Error, Kind, Result};
 
 /// How often the deletion of a volume is tried that its service refuses for its state: while an image is written to it,
 /// which can take as long.
 const PATIENCE: u32 = 60;
 
-pub(crate) fn connector(host: &str) -> serde_json::Value {
-    json!({"host": host, "platform": std::env::consts::ARCH, "os_type": "linux", "multipath": false})
+/// `device`: what the API calls the disk in the server (`/dev/vdb`), so that the volume shows it too.
+fn connector(host: &str, device: &str) -> serde_json::Value {
+    let arch = std::env::consts::ARCH;
+    json!({"host": host, "mountpoint": device, "platform": arch, "os_type": "linux", "multipath": false})
 }
 
-/// Names the host that will open the volume; where that host finds it.
-pub(crate) async fn connect(volumes: &dyn VolumeCatalog, attachment_id: &str, host: &str) -> Result<Connection> {
-    let answer = volumes.connect(attachment_id, &connector(host)).await?;
+/// Names the host that will open the volume, and what it is there; where that host finds it.
+pub(crate) async fn connect(
+    volumes: &dyn VolumeCatalog,
+    attachment_id: &str,
+    host: &str,
+    device: &BlockDevice,
+) -> Result<Connection> {
+    let answer = volumes.connect(attachment_id, &connector(host, &device.device_name)).await?;
     let info = answer.connection_info.unwrap_or_default();
     let data = info.data();
     let (Some(pool), Some(disk)) = (data.umbel_pool.clone(), data.umbel_disk.clone()) else {
@@ -42,8 +49,9 @@ pub(crate) async fn goes_to(
     volumes: &dyn VolumeCatalog,
     attachment_id: &str,
     host: &str,
+    device: &BlockDevice,
 ) -> Result<Option<Connection>> {
-    let answer = volumes.connect(attachment_id, &connector(host)).await?;
+    let answer = volumes.connect(attachment_id, &connector(host, &device.device_name)).await?;
     let info = answer.connection_info.unwrap_or_default();
     let data = info.data();
     let read_only = data.access_mode.as_deref() == Some("ro");

@@ -82,7 +82,11 @@ async fn image_of_another_format(site: &Site) -> String {
 async fn plug_into_a_running_guest(site: &Site, web: &str) -> String {
     let data = site.volume("--size 1 data").await;
     site.run("server add volume web data").await;
-    site.status("volume", &data, "in-use").await;
+    let shown = site.status("volume", &data, "in-use").await;
+    let path = format!("/servers/{web}/os-volume_attachments/{data}");
+    let attachment: Value = site.cloud.get("compute", &path, None).await.unwrap();
+    let devices = (&shown["attachments"][0]["device"], &attachment["volumeAttachment"]["device"]);
+    assert_eq!(devices, (&"/dev/vdb".into(), &"/dev/vdb".into()));
     let serial = &data[..20];
     site.says(web, &format!("serial={serial} bytes=1073741824")).await;
     site.run("volume set --size 2 data").await;
@@ -208,8 +212,17 @@ async fn boot_from_volumes(site: &Site, system: &str) -> Vec<String> {
     let second = site.boot("--snapshot golden second").await;
     site.says(&second, &format!("{READY}second")).await;
     let of_snapshot = root_volume(site, &second).await;
-    let third = site.boot("--image guest --boot-from-volume 2 --delete-on-termination third").await;
+    // Of a type that is not opened to the administrator's project either.
+    site.run("volume type create --private own").await;
+    let image = site.json("image show guest").await;
+    let image = image["id"].as_str().unwrap();
+    let disk = format!(
+        "uuid={image},source_type=image,destination_type=volume,volume_size=2,volume_type=own,boot_index=0,\
+         delete_on_termination=true"
+    );
+    let third = site.boot(&format!("--block-device {disk} third")).await;
     let of_image = root_volume(site, &third).await;
+    assert_eq!(site.shown("volume", &of_image).await["volume_type"], "own");
     if let Some(ceph) = &site.ceph {
         let golden = format!("volumes/volume-{system}@snapshot-{golden}");
         assert_eq!(ceph.parent("volumes", &format!("volume-{of_snapshot}")).await, Some(golden));
