@@ -104,7 +104,7 @@ impl DirectoryTarget {
             return self.remove(&data).await;
         }
         let part = part_of(&self.home(id)?);
-        blocking(move || clear(&part)).await
+        blocking(move || clear_out(&part)).await
     }
 
     /// Ids are checked: they come from imported records too, and must not lead elsewhere.
@@ -210,7 +210,7 @@ impl BackupTarget for DirectoryTarget {
                     fs::rename(&home, &part).map_err(|error| failed("remove", &home, error))?;
                 }
             }
-            clear(&part)
+            clear_out(&part)
         })
         .await
     }
@@ -229,7 +229,7 @@ struct Writer {
 impl Writer {
     fn begin(dir: PathBuf) -> Result<Writer> {
         clear(&dir)?;
-        fs::create_dir_all(&dir).map_err(|error| failed("make", &dir, error))?;
+        make(&dir).map_err(|error| failed("make", &dir, error))?;
         Ok(Writer { dir, chunks: Vec::new(), file: None, written: 0, offset: 0 })
     }
 
@@ -330,6 +330,25 @@ fn clear(dir: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", dir, error)),
         _ => Ok(()),
     }
+}
+
+/// As [`clear`], and the shard's directory goes with the last that is in it. One that stays does no harm.
+fn clear_out(dir: &Path) -> Result<()> {
+    clear(dir)?;
+    let _ = dir.parent().map(fs::remove_dir);
+    Ok(())
+}
+
+/// Makes a directory and those above it. A shard may go, with the last that was in it, just when it is found to be there.
+fn make(dir: &Path) -> std::io::Result<()> {
+    let mut made = fs::create_dir_all(dir);
+    for _ in 0..100 {
+        if !made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            break;
+        }
+        made = fs::create_dir_all(dir);
+    }
+    made
 }
 
 /// Names in a directory; `None` if there is none.

@@ -32,8 +32,6 @@ pub(crate) struct Extend {
 pub(crate) enum ExtendStep {
     Grow,
     Finish,
-    /// Of flows that began when they still told the servers themselves.
-    Tell,
 }
 
 /// The servers that have a volume which has grown. It can grow again before they all know.
@@ -56,13 +54,12 @@ impl Step for Tell {
 }
 
 impl Step for ExtendStep {
-    const ALL: &'static [Self] = &[ExtendStep::Grow, ExtendStep::Finish, ExtendStep::Tell];
+    const ALL: &'static [Self] = &[ExtendStep::Grow, ExtendStep::Finish];
 
     fn name(self) -> &'static str {
         match self {
             ExtendStep::Grow => "grow",
             ExtendStep::Finish => "finish",
-            ExtendStep::Tell => "tell",
         }
     }
 }
@@ -103,7 +100,7 @@ impl Flow for ExtendFlow {
                 service.limit_new(&VolumeRow { size_gib: state.new_gib, ..row }, backend).await?;
                 Ok(Next::Go(ExtendStep::Finish))
             }
-            ExtendStep::Finish | ExtendStep::Tell => {
+            ExtendStep::Finish => {
                 self.finish(state, run).await?;
                 service.nudge();
                 Ok(Next::Done)

@@ -6,14 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::tx;
-use umbel_driver::no_progress;
 use umbel_workflow::{Flow, Next, Run, Runner, Step};
 
 use super::create::BUSY;
-use super::start::held;
+use super::start::{Meter, held};
 use crate::Volumes;
 use crate::model::VolumeId;
-use crate::store::Volume;
+use crate::store::{Volume, volumes as rows};
 
 /// The only step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +49,12 @@ impl Flow for FlattenFlow {
             other => other?,
         };
         let Some(backend) = &row.backend else { return Ok(Next::Done) };
-        match volumes.backend(backend)?.pool.flatten(&row.disk, no_progress()).await {
-            Err(error) if error.is(Kind::NotFound) => Ok(Next::Done),
-            other => other.map(|()| Next::Done),
+        let meter = Meter::start(volumes, *id, row.size_bytes());
+        let flattened = volumes.backend(backend)?.pool.flatten(&row.disk, meter.progress()).await;
+        meter.stop().await;
+        match flattened {
+            Err(error) if !error.is(Kind::NotFound) => Err(error),
+            _ => self.over(*id).await.map(|()| Next::Done),
         }
     }
 
@@ -62,6 +64,13 @@ impl Flow for FlattenFlow {
 
     async fn failed(&self, id: &mut VolumeId, error: &Error, _: &Run) -> Result<()> {
         tracing::warn!(volume = %id, cause = error.cause(), "a volume stays a clone: {error}");
-        Ok(())
+        self.over(*id).await
+    }
+}
+
+impl FlattenFlow {
+    /// Nothing is said any more of how far it is.
+    async fn over(&self, id: VolumeId) -> Result<()> {
+        tx!(self.0.db, "a volume is flat", |tx| rows::set_progress(tx, id, None).await)
     }
 }

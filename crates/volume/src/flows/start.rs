@@ -116,7 +116,7 @@ impl Meter {
                 if percent == written {
                     continue;
                 }
-                let noted = tx!(state.db, "note progress", |tx| volumes::set_progress(tx, id, percent).await);
+                let noted = tx!(state.db, "note progress", |tx| volumes::set_progress(tx, id, Some(percent)).await);
                 match noted {
                     Ok(()) => written = percent,
                     Err(error) => tracing::debug!(volume = %id, cause = error.cause(), "progress: {error}"),
@@ -129,6 +129,12 @@ impl Meter {
     pub fn progress(&self) -> Progress {
         let done = self.done.clone();
         Arc::new(move |bytes| done.store(bytes, Ordering::Relaxed))
+    }
+
+    /// Once this has come back nothing more is noted.
+    pub async fn stop(mut self) {
+        self.writing.abort();
+        let _ = (&mut self.writing).await;
     }
 }
 

@@ -224,8 +224,8 @@ pub async fn set_status(
     update(tx, before, &after, now).await
 }
 
-/// Notes how far what goes on is. It is no change of the volume: nobody's write is lost by it.
-pub async fn set_progress(tx: &mut Tx<Volume>, id: VolumeId, percent: u64) -> Result<()> {
+/// Notes how far what goes on is; `None` when nothing does. It is no change of the volume: nobody's write is lost by it.
+pub async fn set_progress(tx: &mut Tx<Volume>, id: VolumeId, percent: Option<u64>) -> Result<()> {
     tx.execute("UPDATE volumes SET progress = ? WHERE id = ?", args![percent, id]).await?;
     Ok(())
 }

@@ -120,7 +120,7 @@ async fn work_under_way_is_told_with_how_far_it_is() {
         let ids = [row.id.to_string(), copy.id.to_string(), Id::<VolumeRow>::random(&rng).to_string()];
         tx!(db, "make", |tx| {
             volumes::insert(tx, &row).await?;
-            volumes::set_progress(tx, row.id, 25).await?;
+            volumes::set_progress(tx, row.id, Some(25)).await?;
             backups::insert(tx, &copy).await?;
             for (number, id) in ids.iter().enumerate() {
                 let now = Timestamp(NOW.0 + number as i64);
