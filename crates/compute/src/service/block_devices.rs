@@ -242,7 +242,8 @@ impl Compute {
     }
 
     async fn check_volume_type(&self, ctx: &Ctx, wanted: &str) -> Result<()> {
-        let known = self.volumes.raw(token(ctx), umbel_api::Method::Get, "/types", None).await?;
+        // All that the caller may name: an administrator the private ones of other projects too.
+        let known = self.volumes.raw(token(ctx), umbel_api::Method::Get, "/types?is_public=None", None).await?;
         let types = known["volume_types"].as_array().map_or(&[][..], Vec::as_slice);
         match types.iter().any(|known| known["name"] == wanted || known["id"] == wanted) {
             true => Ok(()),

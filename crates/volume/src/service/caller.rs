@@ -11,6 +11,9 @@ use crate::store::{Volume, snapshots, volumes};
 pub(crate) struct Caller {
     /// Whose things it can reach by their id.
     pub visible: Visible,
+    /// Which volume types it may name. All without a token: a service asks then, which has looked the type up with its
+    /// user's token before, and whose user may have been an administrator.
+    pub types: Visible,
     /// None for an administrator without one.
     pub project_id: Option<String>,
     pub user_id: String,
@@ -33,6 +36,7 @@ impl Caller {
             _ => return Err(Error::forbidden("A token scoped to a project is needed.")),
         };
         Ok(Caller {
+            types: if ctx.token.is_some() { visible.clone() } else { Visible::All },
             visible,
             project_id: principal.project_id().map(str::to_owned),
             user_id: principal.user_id.clone(),

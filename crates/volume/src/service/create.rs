@@ -165,7 +165,7 @@ impl Volumes {
         let inherited = inherited.volume_type_id.as_deref().map(str::parse).transpose()?;
         let mut kind = None;
         if let Some(asked) = asked {
-            kind = Some(types::find(tx, &caller.visible, asked).await?);
+            kind = Some(types::find(tx, &caller.types, asked).await?);
         } else if let Some(id) = inherited {
             kind = types::get(tx, &Visible::All, id).await?;
         }

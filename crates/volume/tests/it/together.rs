@@ -87,9 +87,8 @@ async fn one_point_is_made_or_undone_by_another_process() {
 #[tokio::test]
 async fn a_service_makes_volumes_for_a_user_whom_it_names() {
     let cloud = Cloud::new().await;
-    let body = json!({"volume": {"size": 1, "name": "for p"}}).to_string();
     let service = cloud.service();
-    let ask = async |token: (&str, &str)| {
+    let ask = async |token: (&str, &str), volume: Value| {
         let headers = [
             token,
             ("x-umbel-project-id", "p"),
@@ -97,14 +96,22 @@ async fn a_service_makes_volumes_for_a_user_whom_it_names() {
             ("content-type", "application/json"),
             ("openstack-api-version", "volume 3.60"),
         ];
-        send(&cloud.router, "POST", "/volume/v3/volumes", &headers, Body::from(body.clone())).await
+        send(&cloud.router, "POST", "/volume/v3/volumes", &headers, Body::from(json!({ "volume": volume }).to_string()))
+            .await
     };
-    let made = ask(("x-service-token", &service)).await.expect(202)["volume"].clone();
+    let plain = json!({"size": 1, "name": "for p"});
+    let made = ask(("x-service-token", &service), plain.clone()).await.expect(202)["volume"].clone();
     assert_eq!(made["user_id"], "user-of-p");
     cloud.work().await;
     let path = format!("/volumes/{}", made["id"].as_str().unwrap());
     assert_eq!(cloud.get(&cloud.member("p"), &path).await.expect(200)["volume"]["status"], "available");
     cloud.get(&cloud.member("q"), &path).await.expect(404);
+    // Of any type: compute has looked it up with its user's token, who may have been an administrator.
+    let private = json!({"volume_type": {"name": "own", "os-volume-type-access:is_public": false}});
+    cloud.post(&cloud.admin(), "/types", private).await.expect(200);
+    let own = json!({"size": 1, "volume_type": "own"});
+    assert_eq!(ask(("x-service-token", &service), own.clone()).await.expect(202)["volume"]["volume_type"], "own");
+    ask(("x-auth-token", &cloud.member("p")), own).await.expect(404);
     // A member who names somebody is nobody.
-    ask(("x-service-token", &cloud.member("q"))).await.expect(401);
+    ask(("x-service-token", &cloud.member("q")), plain).await.expect(401);
 }
