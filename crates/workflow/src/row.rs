@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use serde::Serialize;
 use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_db::{Row, Schema, Tx, args};
@@ -97,12 +99,13 @@ pub(crate) struct Leased {
 
 const COLUMNS: &str = "id, kind, step, direction, target, state, error_kind, error, attempt, deadline, generation, request_id, created_at";
 
-/// Takes up to `limit` due rows that nobody holds.
+/// Takes up to `limit` due rows that nobody holds. Those that are `mine`, by id and kind, run here although their leases
+/// ran out: nobody has taken them, so they are held on to.
 pub(crate) async fn lease<S: Schema>(
     tx: &mut Tx<S>,
     owner: &str,
-    now: Timestamp,
-    until: Timestamp,
+    mine: &HashSet<(String, String)>,
+    (now, until): (Timestamp, Timestamp),
     limit: usize,
 ) -> Result<Vec<Leased>> {
     let sql = format!(
@@ -113,6 +116,14 @@ pub(crate) async fn lease<S: Schema>(
     let mut leased = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut flow = read(row)?;
+        let of = (flow.id, flow.kind);
+        let runs_here = mine.contains(&of);
+        (flow.id, flow.kind) = of;
+        if runs_here {
+            let sql = "UPDATE workflows SET lease_until = ? WHERE id = ? AND kind = ? AND lease_owner = ?";
+            tx.execute(sql, args![until, &flow.id, &flow.kind, owner]).await?;
+            continue;
+        }
         flow.generation += 1;
         tx.execute(
             "UPDATE workflows SET lease_owner = ?, lease_until = ?, generation = ? WHERE id = ? AND kind = ?",

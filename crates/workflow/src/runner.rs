@@ -1,10 +1,12 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use umbel_core::{Clock, Error, Kind, Result, Rng};
 use umbel_db::{Db, Schema, read, tx};
 
@@ -53,12 +55,35 @@ pub struct Runner<S> {
     config: RunnerConfig,
     flows: HashMap<&'static str, Arc<dyn Erased<S>>>,
     nudge: Nudge,
+    under_way: Arc<UnderWay>,
+}
+
+/// Id and kind of every flow that runs in this process: whatever became of its lease, it does not run twice here.
+type UnderWay = Mutex<HashSet<(String, String)>>;
+
+struct Turn {
+    of: (String, String),
+    under_way: Arc<UnderWay>,
+}
+
+impl Turn {
+    fn take(flow: &Leased, under_way: &Arc<UnderWay>) -> Self {
+        let of = (flow.id.clone(), flow.kind.clone());
+        under_way.lock().insert(of.clone());
+        Turn { of, under_way: under_way.clone() }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.of);
+    }
 }
 
 impl<S: Schema> Runner<S> {
     pub fn new(db: Db<S>, clock: Arc<dyn Clock>, rng: &dyn Rng, config: RunnerConfig) -> Self {
         let owner = rng.uuid().to_string();
-        Runner { db, clock, owner, config, flows: HashMap::new(), nudge: Nudge::default() }
+        Runner { db, clock, owner, config, flows: HashMap::new(), nudge: Nudge::default(), under_way: Arc::default() }
     }
 
     #[must_use]
@@ -95,7 +120,8 @@ impl<S: Schema> Runner<S> {
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let slots = Arc::new(Semaphore::new(self.config.concurrency));
         let mut running = JoinSet::new();
-        let renewing = tokio::spawn(self.clone().renew_leases());
+        let lapsed = Arc::new(Notify::new());
+        let renewing = tokio::spawn(self.clone().renew_leases(lapsed.clone()));
         while !*stop.borrow() {
             while running.try_join_next().is_some() {}
             let pause = self.start_due(&slots, &mut running).await.unwrap_or_else(|error| {
@@ -106,11 +132,17 @@ impl<S: Schema> Runner<S> {
                 () = self.nudge.0.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
+                () = lapsed.notified() => leave(&mut running).await,
                 // A sender that is gone can say no more; it is taken for a word to stop.
                 changed = stop.changed() => if changed.is_err() { break },
             }
         }
-        while running.join_next().await.is_some() {}
+        loop {
+            tokio::select! {
+                ended = running.join_next() => if ended.is_none() { break },
+                () = lapsed.notified() => leave(&mut running).await,
+            }
+        }
         renewing.abort();
         let released = tx!(self.db, "release flows", |tx| row::release(tx, Some(&self.owner)).await);
         if let Err(error) = released {
@@ -161,7 +193,9 @@ impl<S: Schema> Runner<S> {
                 None => return Ok(self.config.sweep),
             }
             let until = now.plus(self.config.lease);
-            let leased = tx!(self.db, "lease flows", |tx| row::lease(tx, &self.owner, now, until, free).await)?;
+            let mine = self.under_way.lock().clone();
+            let leased =
+                tx!(self.db, "lease flows", |tx| row::lease(tx, &self.owner, &mine, (now, until), free).await)?;
             if leased.is_empty() {
                 return Ok(Duration::from_millis(50).min(self.config.sweep));
             }
@@ -169,22 +203,25 @@ impl<S: Schema> Runner<S> {
                 let Ok(slot) = slots.clone().acquire_owned().await else {
                     return Ok(self.config.sweep);
                 };
-                let runner = self.clone();
+                let (runner, turn) = (self.clone(), Turn::take(&flow, &self.under_way));
                 running.spawn(async move {
-                    runner.one(flow).await;
+                    runner.one(flow, turn).await;
                     drop(slot);
                 });
             }
         }
     }
 
-    async fn one(&self, flow: Leased) {
+    async fn one(&self, flow: Leased, turn: Turn) {
         let (kind, id) = (flow.kind.clone(), flow.id.clone());
         let Some(handler) = self.flows.get(kind.as_str()) else {
             tracing::error!(kind, id, "no program for this kind of flow; it waits for a newer process");
             return;
         };
-        match handler.drive(self, flow).await {
+        let driven = handler.drive(self, flow).await;
+        // Whoever is told finds it at rest.
+        drop(turn);
+        match driven {
             Ok(()) => self.nudge.now(),
             Err(error) if self.config.crash.fired() => drop(error),
             // The row keeps its last saved step; the lease runs out and the step is tried again.
@@ -192,15 +229,35 @@ impl<S: Schema> Runner<S> {
         }
     }
 
-    async fn renew_leases(self: Arc<Self>) {
+    /// Until it is aborted. Says so when the leases have run out, because the database was away for too long or the
+    /// process stood still: others may hold the flows from then on.
+    async fn renew_leases(self: Arc<Self>, lapsed: Arc<Notify>) {
+        let lease = self.config.lease;
+        let mut held_until = Instant::now() + lease;
         loop {
-            tokio::time::sleep(self.config.lease / 3).await;
+            tokio::time::sleep(lease / 3).await;
+            let asked = Instant::now();
             let now = self.clock.now();
-            let until = now.plus(self.config.lease);
-            let renewed = tx!(self.db, "renew flow leases", |tx| row::renew(tx, &self.owner, now, until).await);
-            if let Err(error) = renewed {
-                tracing::warn!(cause = error.cause(), "leases were not renewed: {error}");
+            let until = now.plus(lease);
+            let renewing =
+                async { tx!(self.db, "renew flow leases", |tx| row::renew(tx, &self.owner, now, until).await) };
+            let in_time = held_until.saturating_duration_since(asked);
+            match tokio::time::timeout(in_time, renewing).await {
+                Ok(Ok(())) => {
+                    held_until = asked + lease;
+                    continue;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(cause = error.cause(), "leases were not renewed: {error}");
+                    if Instant::now() < held_until {
+                        continue;
+                    }
+                }
+                Err(_) => {}
             }
+            tracing::warn!("leases of flows ran out; their steps are left to whoever takes them up");
+            lapsed.notify_one();
+            held_until = Instant::now() + lease;
         }
     }
 
@@ -222,6 +279,12 @@ impl<S: Schema> Runner<S> {
             false => Ok(()),
         }
     }
+}
+
+/// Breaks all steps off, as the death of the process would. What they asked for last may still be done; nothing more is
+/// asked for beside those who hold the flows now.
+async fn leave(running: &mut JoinSet<()>) {
+    running.shutdown().await;
 }
 
 /// A flow whose types are forgotten, so that one runner holds many.
