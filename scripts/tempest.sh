@@ -214,6 +214,8 @@ start_cloud() {
 # Serves WORK/web; its port is free and told on its first line.
 start_web() {
     mkdir -p "$WORK/web"
+    # That of the server before would name a port where nobody listens.
+    rm -f "$WORK/web.log"
     "$PYTHON" -u -m http.server --bind 127.0.0.1 --directory "$WORK/web" 0 >"$WORK/web.log" 2>&1 &
     PIDS+=($!)
     await_line 'Serving HTTP' "$WORK/web.log" $!

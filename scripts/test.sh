@@ -164,7 +164,8 @@ doc_tests() {
 }
 
 # Its failure is remembered, and does not hide what the other tests say.
-tempest() { UMBEL=${CARGO_TARGET_DIR:-target}/debug/umbel scripts/tempest.sh || TEMPEST_FAILED=1; }
+tempest() { UMBEL=${CARGO_TARGET_DIR:-target}/debug/umbel scripts/tempest.sh "$@" || TEMPEST_FAILED=1; }
+tempest_on_local_disks() { (unset UMBEL_TEST_CEPH_CONF; tempest "$@"; [ -z "$TEMPEST_FAILED" ]) || TEMPEST_FAILED=1; }
 
 run_tests() {
     if has_nextest; then
@@ -213,6 +214,7 @@ case ${1:-} in
         phase "services" await_services
         phase "tests in documents" doc_tests
         phase "tempest" tempest
+        phase "tempest, images and volumes on local disks" tempest_on_local_disks tempest.api.image tempest.api.volume
         # Before the tests, so that the runner's own summary is the last thing on the screen.
         print_phases
         echo "== tests" >&2
