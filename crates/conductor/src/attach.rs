@@ -17,7 +17,7 @@ use umbel_compute::store::servers;
 use umbel_compute::{Cell, flows};
 use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
-use umbel_workflow::{Flow, Next, Run, Step};
+use umbel_workflow::{Flow, Next, Run, Step, finish};
 
 use crate::CellConductor;
 use crate::cell::{must, one, unwanted};
@@ -93,6 +93,7 @@ impl Flow for VolumeAttach {
         let (id, device) = (state.server_id, state.device);
         let now = self.0.clock.now();
         tx!(self.0.cell.db, "attach failed", |tx| {
+            finish(tx, run).await?;
             let Some(mut server) = one(tx, id).await?.filter(|server| !unwanted(server)) else {
                 return Ok(());
             };
@@ -146,7 +147,9 @@ impl VolumeAttach {
         }
         let now = self.0.clock.now();
         let (id, device) = (state.server_id, state.device);
+        // With the flow's end: from here on the volume may be detached, which this step must not come after.
         tx!(self.0.cell.db, "volume is attached", |tx| {
+            finish(tx, run).await?;
             let mut server = must(tx, id).await?;
             if unwanted(&server) || server.block_device(device).is_none() {
                 return Ok(());

@@ -13,7 +13,7 @@ use umbel_compute::store::servers;
 use umbel_compute::{Cell, Who, flows};
 use umbel_core::{Error, Kind, Result};
 use umbel_db::tx;
-use umbel_workflow::{Flow, Next, Run, Step};
+use umbel_workflow::{Flow, Next, Run, Step, finish};
 
 use crate::CellConductor;
 use crate::attach::{Settled, close};
@@ -79,6 +79,7 @@ impl Flow for VolumeDetach {
         let id = state.server_id;
         let now = self.0.clock.now();
         tx!(self.0.cell.db, "detach failed", |tx| {
+            finish(tx, run).await?;
             match one(tx, id).await? {
                 Some(server) => close(tx, &server, "compute_detach_volume", (run, now), Some(error.message())).await,
                 None => Ok(()),
@@ -159,6 +160,7 @@ impl VolumeDetach {
         let (id, device) = (state.server_id, state.device);
         let now = self.0.clock.now();
         tx!(self.0.cell.db, "volume is detached", |tx| {
+            finish(tx, run).await?;
             let mut server = must(tx, id).await?;
             if unwanted(&server) {
                 return Ok(());

@@ -152,7 +152,10 @@ impl ServerImage {
     }
 
     async fn finish(&self, state: &State, run: &Run) -> Result<Next<ImageStep>> {
-        if let Some(rotation) = &state.rotation {
+        // A step before, whose end was lost, has done it if the server is free: a later backup may keep others since.
+        if let Some(rotation) = &state.rotation
+            && self.imaging(state).is_under_way(run).await?
+        {
             self.rotate(state, rotation).await;
         }
         self.imaging(state).end(run, None).await?;

@@ -65,6 +65,13 @@ impl Imaging<'_> {
         Ok(server.filter(|server| !unwanted(server)))
     }
 
+    /// Whether the server waits for this image still. One that is gone waits for none, and has no other made.
+    pub async fn is_under_way(&self, run: &Run) -> Result<bool> {
+        let now = self.conductor.clock.now();
+        let server = self.read().await?;
+        Ok(server.is_none_or(|server| imaged(&server, &run.request_id, now).is_some()))
+    }
+
     /// The task as the owner sees it, where it is still this one.
     pub async fn show(&self, task: Task, run: &Run) -> Result<()> {
         let now = self.conductor.clock.now();

@@ -89,6 +89,12 @@ impl CellConductor {
         chosen: Option<Placement>,
         started: Timestamp,
     ) -> Result<Claimed> {
+        // A server that came here before has room: whether there were room for another one like it says nothing.
+        if chosen.is_none()
+            && let Some(claimed) = self.claimed(server.id).await?
+        {
+            return self.sent(claimed).await;
+        }
         let plan = request::disks(server, self.config.config_drives);
         let mut chosen = chosen;
         for _ in 0..REFUSALS {
@@ -109,15 +115,26 @@ impl CellConductor {
                     self.unchoose(server, &placement);
                     return Err(error);
                 }
-                Ok(claimed) => {
-                    if let Claimed::On(server, disks) = &claimed {
-                        self.pursue(server, disks).await?;
-                    }
-                    return Ok(claimed);
-                }
+                Ok(claimed) => return self.sent(claimed).await,
             }
         }
         Err(Error::new(Kind::Busy, "Hosts fill faster than they are chosen."))
+    }
+
+    /// What an earlier claim came to.
+    async fn claimed(&self, id: ServerId) -> Result<Option<Claimed>> {
+        read!(self.cell.db, "look for a claim", |tx| {
+            let row = one(tx, id).await?;
+            claimed(tx, row.as_ref()).await
+        })
+    }
+
+    /// The host is told what it got.
+    async fn sent(&self, claimed: Claimed) -> Result<Claimed> {
+        if let Claimed::On(server, disks) = &claimed {
+            self.pursue(server, disks).await?;
+        }
+        Ok(claimed)
     }
 
     async fn claim_on(
@@ -130,15 +147,11 @@ impl CellConductor {
         let now = self.clock.now();
         tx!(self.cell.db, "claim", |tx| {
             let row = one(tx, server.id).await?;
+            if let Some(claimed) = claimed(tx, row.as_ref()).await? {
+                return Ok(claimed);
+            }
             let is_new = row.is_none();
             let mut server = row.unwrap_or_else(|| server.clone());
-            if unwanted(&server) {
-                return Ok(Claimed::Unwanted);
-            }
-            if server.state.host.is_some() {
-                let disks = disks::of_server(tx, server.id).await?;
-                return Ok(Claimed::On(Box::new(server), disks));
-            }
             umbel_placement::claim(tx, &claim_of(&server, plan, placement), now).await?;
             server.state = place(&server, placement.host.clone(), placement.zone.clone(), now);
             match is_new {
@@ -269,6 +282,18 @@ impl CellConductor {
             self.watchers.tell(id.uuid(), |news| news.server = Some(Arc::new(server)));
         }
         Ok(here)
+    }
+}
+
+/// The row of a server that is not to be claimed for: it is on a host already, or unwanted.
+async fn claimed(tx: &mut Tx<Cell>, row: Option<&Server>) -> Result<Option<Claimed>> {
+    match row {
+        Some(server) if unwanted(server) => Ok(Some(Claimed::Unwanted)),
+        Some(server) if server.state.host.is_some() => {
+            let disks = disks::of_server(tx, server.id).await?;
+            Ok(Some(Claimed::On(Box::new(server.clone()), disks)))
+        }
+        _ => Ok(None),
     }
 }
 

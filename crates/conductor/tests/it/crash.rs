@@ -179,14 +179,46 @@ async fn servers_survive_the_death_of_their_agent_before_each_operation() {
     assert_eq!(seen, want);
 }
 
+/// A host that has room for no second server of this size.
+const FULL: HostSize = HostSize { vcpus: 64, memory_mib: 512 };
+
+/// Whoever goes on with a server that has its room must not look for room a second time.
+#[tokio::test]
+async fn a_create_that_fills_its_host_and_fails_there_ends_whenever_it_crashes() {
+    let places = at_every_moment(async |crash| {
+        let mut world = World::new().await;
+        world.size = FULL;
+        let _agent = world.agent("h1");
+        world.sim.fail_next(Operation::Start, 9, Kind::Internal);
+        let first = world.doomed(crash.clone());
+        world.hosts(1).await;
+        let id = world.create(&world.server()).await;
+        first.conductor.run_until_idle(DEADLINE).await.unwrap();
+        drop(first);
+        let conducting = world.conductor().await;
+        let context = crash.place();
+        world.status(id, Status::Error).await;
+        world.quiet(&context).await;
+        world.assert_no_orphans(&["h1"], &context).await;
+        let server = world.row(id).await.unwrap();
+        assert!(server.state.fault.unwrap().message.contains("told to fail"), "{context}");
+        world.delete(&conducting.conductor, id).await;
+        world.status(id, Status::Deleted).await;
+    })
+    .await;
+    assert!(places.len() >= 12, "{places:?}");
+}
+
 /// The process dies between the commit in the cell and the one in the global database: a place that is inside a step.
 #[tokio::test]
 async fn a_crash_between_the_two_databases_is_found_by_running_the_step_again() {
-    for deleted in [false, true] {
-        let world = World::new().await;
-        let _agents = HOSTS.map(|host| world.agent(host));
+    for (deleted, size) in [(false, HostSize::default()), (true, HostSize::default()), (false, FULL), (true, FULL)] {
+        let mut world = World::new().await;
+        world.size = size;
+        let hosts: &[&str] = if size == FULL { &["h1"] } else { &HOSTS };
+        let _agents: Vec<_> = hosts.iter().map(|host| world.agent(host)).collect();
         let first = world.doomed(Crash::at(4));
-        world.hosts(2).await;
+        world.hosts(hosts.len()).await;
         let server = world.server();
         let id = world.create(&server).await;
         first.conductor.run_until_idle(DEADLINE).await.unwrap();
@@ -201,13 +233,16 @@ async fn a_crash_between_the_two_databases_is_found_by_running_the_step_again() 
         }
         drop(first);
         let _conducting = world.conductor().await;
-        let context = format!("deleted: {deleted}");
+        let context = format!("deleted: {deleted}, {size:?}");
         world.quiet(&context).await;
         if !deleted {
             world.status(id, Status::Active).await;
         }
-        world.assert_no_orphans(&HOSTS, &context).await;
+        world.assert_no_orphans(hosts, &context).await;
         let requests = read!(world.api.db, "requests", |tx| build_requests::ids(tx).await).unwrap();
         assert_eq!(requests, [], "{context}");
+        if !deleted {
+            assert_eq!(world.mapped(id).await.unwrap().cell, Some(crate::world::CELL), "{context}");
+        }
     }
 }

@@ -309,3 +309,37 @@ async fn backups_are_kept_in_the_number_that_is_asked_for() {
     assert_eq!((status(&world, &last), status(&world, &daily[2])), (None, None));
     until("the weekly one stays", async || status(&world, &weekly)).await;
 }
+
+/// The next backup may be asked for as soon as the server rests. What its rotation keeps, no rotation before it takes.
+#[tokio::test]
+async fn a_rotation_takes_nothing_from_a_later_one_whenever_it_crashes() {
+    let places = at_every_moment(async |crash| {
+        let world = World::new().await;
+        let (conducting, _agent, id) = running(&world).await;
+        conducting.stop().await;
+        let keep = |keep| Ask { rotation: Some(Rotation { backup_type: "daily".into(), keep }), ..PLAIN };
+        let first = world.doomed(crash.clone());
+        let one = image(&world, &first.conductor, id, keep(1)).await;
+        first.conductor.run_until_idle(DEADLINE).await.unwrap();
+        drop(first);
+        let context = crash.place();
+        let mut two = None;
+        if world.row(id).await.unwrap().state.task.is_none() {
+            // Another process, which leaves the first one's work to it.
+            let mut second = world.conductor_with(world.config.clone(), world.hub.clone());
+            second.run();
+            let id_of_two = image(&world, &second.conductor, id, keep(2)).await;
+            let rests = async || world.row(id).await.unwrap().state.task.is_none().then_some(());
+            until(&context, rests).await;
+            two = Some(id_of_two);
+            second.stop().await;
+        }
+        let _conducting = world.conductor().await;
+        world.quiet(&context).await;
+        for made in [Some(one), two].into_iter().flatten() {
+            assert_eq!(status(&world, &made).as_deref(), Some("active"), "{context}");
+        }
+    })
+    .await;
+    assert!(places.len() >= 8, "{places:?}");
+}

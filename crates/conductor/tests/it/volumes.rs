@@ -238,8 +238,13 @@ async fn attaching_and_detaching_survive_a_crash_at_every_moment() {
             }
             first.conductor.run_until_idle(DEADLINE).await.unwrap();
             drop(first);
-            let conducting = world.conductor().await;
             let context = format!("detaching {detaching}: {}", crash.place());
+            // What its owner sees at rest may be taken up at once: nothing of the flow may come after that.
+            let now = world.row(id).await.unwrap().state.volumes.first().map(|device| device.phase);
+            if now == (!detaching).then_some(Phase::Attached) {
+                assert_eq!(world.flows().await, 0, "{context}: it is at rest");
+            }
+            let conducting = world.conductor().await;
             world.volume_is(volume, if detaching { "available" } else { "in-use" }).await;
             world.quiet(&context).await;
             world.assert_volumes_agree(HOST, &context).await;
@@ -284,6 +289,42 @@ async fn a_failed_attach_leaves_server_and_volume_as_they_were() {
     // And the next one is as good as any.
     world.attach(&conducting.conductor, id, volume).await;
     world.volume_is(volume, "in-use").await;
+}
+
+#[tokio::test]
+async fn what_fails_to_attach_or_detach_is_as_it_was_whenever_it_crashes() {
+    for (operation, action) in [(Operation::Attach, "volume_attach"), (Operation::Detach, "volume_detach")] {
+        let places = at_every_moment(async |crash| {
+            let world = World::new().await;
+            let (conducting, _agent, id, volume) = running(&world).await;
+            let detaching = operation == Operation::Detach;
+            let device = if detaching { Some(world.attach(&conducting.conductor, id, volume).await) } else { None };
+            world.quiet("prepared").await;
+            conducting.stop().await;
+            let first = world.doomed(crash.clone());
+            world.sim.fail_next(operation, 99, Kind::Internal);
+            match device {
+                Some(device) => world.detach(&first.conductor, id, device).await,
+                None => drop(world.attach(&first.conductor, id, volume).await),
+            }
+            first.conductor.run_until_idle(DEADLINE).await.unwrap();
+            drop(first);
+            let context = format!("{operation:?}: {}", crash.place());
+            if world.action(id, action).await.0.finished_at.is_some() {
+                assert_eq!(world.flows().await, 0, "{context}: it has ended");
+            }
+            let conducting = world.conductor().await;
+            world.volume_is(volume, if detaching { "in-use" } else { "available" }).await;
+            world.quiet(&context).await;
+            assert_eq!(world.row(id).await.unwrap().state.volumes.len(), usize::from(detaching), "{context}");
+            assert_eq!(world.action(id, action).await.0.message.as_deref(), Some("Error"), "{context}");
+            world.assert_volumes_agree(HOST, &context).await;
+            conducting.stop().await;
+        })
+        .await;
+        println!("{operation:?}: {places:#?}");
+        assert!(places.len() >= 10, "{places:?}");
+    }
 }
 
 #[tokio::test]
