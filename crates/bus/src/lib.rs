@@ -27,7 +27,6 @@ pub use grpc::{
 pub use link::{OnHost, ToAgents, ToCells, ToConductor};
 pub use local::{Connection, Hub, Hubs, local};
 
-/// The bytes of an image on their way.
 /// An image's data on their way to a host.
 pub struct ImageBytes {
     /// What these bytes are, where that is told; else they are in the image's format. An image may be given its raw twin for
@@ -36,4 +35,5 @@ pub struct ImageBytes {
     pub bytes: ByteStream,
 }
 
+/// The bytes of an image on their way.
 pub type ByteStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = umbel_core::Result<bytes::Bytes>> + Send>>;
