@@ -15,7 +15,7 @@ use umbel_api::image::ImageStatus;
 use umbel_core::{Error, Kind, Result, Timestamp};
 use umbel_db::{Tx, read, tx};
 use umbel_driver::Progress;
-use umbel_workflow::{Flow, NewFlow, Next, Run, Step};
+use umbel_workflow::{Flow, NewFlow, Next, Run, Step, finish};
 
 use crate::Images;
 use crate::model::{ImageId, Place};
@@ -111,14 +111,17 @@ impl FlattenFlow {
         }
     }
 
-    async fn end(&self, state: &Flatten, outcome: Result<(), &str>) -> Result<()> {
-        let Some(task) = &state.task else {
-            return Ok(());
-        };
+    async fn end(&self, state: &Flatten, run: &Run, outcome: Result<(), &str>) -> Result<()> {
         let now = self.0.clock.now();
         let result = json!({"image_id": state.image});
         let until = self.0.task_end(now);
-        tx!(self.0.db, "end flattening", |tx| tasks::end(tx, task, outcome.map(|()| &result), now, until).await)
+        tx!(self.0.db, "end flattening", |tx| {
+            finish(tx, run).await?;
+            match &state.task {
+                Some(task) => tasks::end(tx, task, outcome.map(|()| &result), now, until).await,
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -133,10 +136,10 @@ impl Flow for FlattenFlow {
     /// A cluster that is ill for long must not leave a clone for ever.
     const DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-    async fn run(&self, _: FlattenStep, state: &mut Flatten, _: &Run) -> Result<Next<FlattenStep>> {
+    async fn run(&self, _: FlattenStep, state: &mut Flatten, run: &Run) -> Result<Next<FlattenStep>> {
         let images = &self.0;
         if !self.there(state).await? {
-            self.end(state, Err("The image was deleted.")).await?;
+            self.end(state, run, Err("The image was deleted.")).await?;
             return Ok(Next::Done);
         }
         let Ok(_turn) = images.work.flattening.try_acquire() else {
@@ -156,7 +159,7 @@ impl Flow for FlattenFlow {
             }
         }
         tracing::info!(image = %state.image, store = state.store, "an image's data stand alone");
-        self.end(state, Ok(())).await?;
+        self.end(state, run, Ok(())).await?;
         Ok(Next::Done)
     }
 
@@ -165,7 +168,7 @@ impl Flow for FlattenFlow {
         Ok(())
     }
 
-    async fn failed(&self, state: &mut Flatten, error: &Error, _: &Run) -> Result<()> {
-        self.end(state, Err(error.message())).await
+    async fn failed(&self, state: &mut Flatten, error: &Error, run: &Run) -> Result<()> {
+        self.end(state, run, Err(error.message())).await
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use umbel_api::image::{ImageStatus, TaskType};
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{Tx, tx};
-use umbel_workflow::{Flow, Next, Run, Step};
+use umbel_workflow::{Flow, Next, Run, Step, finish};
 
 use super::import_fetch::Described;
 use super::uploads;
@@ -157,6 +157,7 @@ impl Flow for ImportFlow {
         let until = images.task_end(now);
         let failed = state.failed.iter().chain(&state.left).cloned().collect::<Vec<_>>();
         tx!(images.db, "fail import", |tx| {
+            finish(tx, run).await?;
             tasks::end(tx, &run.id, Err(error.message()), now, until).await?;
             let Some(record) = rows::lock_any(tx, state.image).await? else {
                 return Ok(());
@@ -210,6 +211,7 @@ impl Images {
         let until = self.task_end(now);
         let result = json!({"image_id": state.image});
         tx!(self.db, "end import", |tx| {
+            finish(tx, run).await?;
             let record = lock_ours(tx, state.image, run).await?;
             stages::delete(tx, state.image).await?;
             parts::set_own(tx, state.image, IMPORT_TASK, None).await?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use umbel_api::image::ImageStatus;
 use umbel_core::{Error, Generation, Kind, Result, Timestamp};
 use umbel_db::{Tx, tx};
-use umbel_workflow::{Flow, NewFlow, Next, Run, Step};
+use umbel_workflow::{Flow, NewFlow, Next, Run, Step, finish};
 
 use super::intake::{Digests, Hasher};
 use super::uploads::{self, Flow as Progress};
@@ -123,7 +123,9 @@ impl WebHashFlow {
             hash: Some(digests.hash.clone()),
         };
         let result = json!({"image_id": state.image});
+        // With the flow's end: read again, the data may be others, and an image in use keeps the hash that it was told by.
         tx!(images.db, "note hashes", |tx| {
+            finish(tx, run).await?;
             let record = self.lock(tx, state).await?;
             let data = Data { virtual_size: virtual_size(&record, size), ..data.clone() };
             rows::set_known(tx, &record, &data, now).await?;
@@ -176,6 +178,7 @@ impl Flow for WebHashFlow {
         let now = images.clock.now();
         let until = images.task_end(now);
         tx!(images.db, "end hashing", |tx| {
+            finish(tx, run).await?;
             match self.lock(tx, state).await {
                 Ok(record) if record.status == ImageStatus::Importing => rows::requeue(tx, &record, now).await?,
                 Ok(_) => {}

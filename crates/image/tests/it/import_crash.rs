@@ -55,3 +55,38 @@ async fn an_import_that_fails_is_undone_by_another_process() {
     .await;
     assert!(places.len() > 10, "{places:?}");
 }
+
+/// What its owner does once an import has ended is not undone by another end of it, not even where the image is deleted
+/// and made again by the same id.
+#[tokio::test]
+async fn an_import_that_has_ended_touches_nothing_any_more() {
+    let places = at_every_moment(async |crash| {
+        let cloud = Cloud::new().await;
+        let token = cloud.member("p");
+        let id = cloud.queued(&token, "raw").await;
+        cloud.stage(&token, &id, &noise(1, 5_000)).await.expect(204);
+        let import = json!({"method": {"name": "glance-direct"}});
+        cloud.import(&token, &id, import.clone()).await.expect(202);
+        cloud.work_with(&cloud.images, crash.clone()).await;
+        let place = crash.place();
+        let ended = cloud.tasks(&id).await == [("success".to_owned(), String::new())];
+        let next = noise(2, 5_000);
+        if ended {
+            cloud.delete(&token, &image(&id)).await.expect(204);
+            cloud.images.sweep().await;
+            let again = json!({"id": id, "name": "i", "disk_format": "raw", "container_format": "bare"});
+            cloud.create(&token, again).await;
+            cloud.stage(&token, &id, &next).await.expect(204);
+        }
+        let (other, _) = cloud.another().await;
+        cloud.work_with(&other, umbel_workflow::Crash::never()).await;
+        if ended {
+            cloud.import(&token, &id, import).await.expect(202);
+            cloud.work_with(&other, umbel_workflow::Crash::never()).await;
+            assert_eq!(cloud.show(&id).await["status"], "active", "{place}");
+            assert_eq!(cloud.get(&token, &file(&id)).await.bytes, next, "{place}");
+        }
+    })
+    .await;
+    assert!(places.len() > 8, "{places:?}");
+}

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 use umbel_db::Engine;
 use umbel_http::Body;
 use umbel_image::Config;
+use umbel_workflow::Crash;
+use umbel_workflow::harness::at_every_moment;
 
 use crate::cloud::{Cloud, file, image, noise};
 use crate::web::{found, site, trusting};
@@ -92,6 +94,34 @@ async fn other_data_than_were_told_leave_the_image_queued() {
     cloud.upload(&token, &id, b"data").await.expect(204);
     let shown = cloud.show(&id).await;
     assert_eq!((&shown["status"], &shown["stores"]), (&json!("active"), &json!("fast")));
+}
+
+/// An image in use keeps the hash that it was told by, whatever is at its URL by the time another process looks.
+#[tokio::test]
+async fn what_is_known_of_data_stays_whenever_a_process_dies() {
+    let places = at_every_moment(async |crash| {
+        let changed = Arc::new(AtomicBool::new(false));
+        let seen = changed.clone();
+        let root = site(move |_| found(if seen.load(Ordering::SeqCst) { b"DATA" } else { b"data" })).await;
+        let cloud = Cloud::with(Engine::Sqlite, config()).await;
+        let token = cloud.member("p");
+        let id = cloud.queued(&token, "raw").await;
+        assert_eq!(give(&cloud, &token, &id, &format!("{root}/x"), Value::Null).await, 202);
+        cloud.work_with(&cloud.images, crash.clone()).await;
+        let before = cloud.show(&id).await;
+        let known = before["os_hash_value"].is_string();
+        changed.store(known, Ordering::SeqCst);
+        let (other, _) = cloud.another().await;
+        cloud.work_with(&other, Crash::never()).await;
+        let shown = cloud.show(&id).await;
+        assert!(shown["os_hash_value"].is_string(), "{}", crash.place());
+        if known {
+            assert_eq!(shown, before, "{}", crash.place());
+        }
+        assert_eq!(cloud.tasks(&id).await, [("success".to_owned(), String::new())], "{}", crash.place());
+    })
+    .await;
+    assert!(places.len() >= 2, "{places:?}");
 }
 
 #[tokio::test]
