@@ -91,6 +91,11 @@ impl Cloud {
         process(db, &self.pool, &self.second, &self.clock, &self.signer, &self.config)
     }
 
+    /// The database, by connections of the test's own.
+    pub async fn db(&self) -> Db<Image> {
+        Db::open(&self.url, 4).await.unwrap()
+    }
+
     /// As [`Cloud::another`], and the process knows other regions by the catalog of an identity service at this URL.
     pub async fn in_regions(&self, transport: Arc<dyn Transport>, identity: &str) -> (Arc<Images>, Router) {
         let db = Db::open(&self.url, 4).await.unwrap();

@@ -1,6 +1,7 @@
 //! The service through its router, over real databases and pools. What touches tables runs on all three engines.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
 mod caching;
 mod cloud;
 mod crash;
@@ -10,6 +11,7 @@ mod hostile;
 mod images;
 mod import_crash;
 mod imports;
+mod kills;
 mod listing;
 mod locations;
 mod members;

@@ -52,7 +52,7 @@ fn made(bytes: &[u8], kind: &[&str]) -> Vec<u8> {
     std::fs::read(image).unwrap()
 }
 
-fn qcow2() -> Vec<u8> {
+pub fn qcow2() -> Vec<u8> {
     made(&disk(), &["qcow2"])
 }
 
