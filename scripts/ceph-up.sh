@@ -87,6 +87,11 @@ osd pool default pg num = 8
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 
+[client]
+# With two threads librbd 16 may free an image that is opened and closed at once while it still looks at its state, and the
+# program (rbd, QEMU) aborts; seen on a busy machine. docs/ceph.md says more.
+librados thread count = 1
+
 [mon]
 mon data = $DIR/mon
 keyring = $DIR/mon/keyring
