@@ -14,7 +14,7 @@ run: ## a cloud with a server in it, on local disks; stays up until Ctrl-C. DIR=
 	@scripts/deps.sh run
 	@scripts/guest-image.sh $(GUEST)
 	cargo build --release --package umbel
-	@exec target/release/umbel up --demo --dir $(RUN_DIR) $(ARGS)
+	@exec $${CARGO_TARGET_DIR:-target}/release/umbel up --demo --dir $(RUN_DIR) $(ARGS)
 
 test: ## everything: lints, unit tests, three databases, Ceph, QEMU, the real openstack client
 	@scripts/test.sh
