@@ -44,6 +44,10 @@ impl Volumes {
             let volume = caller.lock_volume(tx, id).await?;
             types::keep(tx, kind.id).await?;
             self.check_retype(tx, &volume, &kind).await?;
+            // What was found out of a pool says nothing of another.
+            if volume.backend.as_deref() != Some(from.name.as_str()) {
+                return Err(Error::conflict(format!("Volume {id} has just moved to another pool; try again.")));
+            }
             let new = NewType { id: kind.id.to_string(), multiattach: kind.has("multiattach") };
             let Some(to) = to else {
                 let after = VolumeRow { volume_type_id: Some(new.id), multiattach: new.multiattach, ..volume.clone() };

@@ -15,6 +15,7 @@ mod livemove;
 mod logs;
 mod manageable;
 mod moves;
+mod races;
 mod sources;
 mod store;
 mod together;
