@@ -2,7 +2,7 @@ use umbel_auth::Visible;
 use umbel_compute::model::*;
 use umbel_compute::store::actions::{self, ActionPage, ActionRow, EventRow};
 use umbel_compute::store::disks::{self, DiskRow};
-use umbel_compute::store::{block_devices, build_requests, server_map, servers};
+use umbel_compute::store::{audit, block_devices, build_requests, server_map, servers};
 use umbel_compute::{Api, Cell, CellId};
 use umbel_core::{Kind, Timestamp};
 use umbel_db::testing::open_all;
@@ -110,7 +110,16 @@ async fn a_placement_that_was_undone_leaves_nothing() {
         let got = read!(temp.db, "disks", |tx| disks::of_server(tx, vm.id).await).unwrap();
         assert_eq!(got, [disk.clone(), drive.clone()]);
         let owned = read!(temp.db, "pool", |tx| disks::of_pool(tx, disk.pool_id).await).unwrap();
-        assert_eq!(owned, [disk, drive]);
+        assert_eq!(owned, [disk.clone(), drive]);
+        // As the comparison of pools with the cell reads them: nobody reaches this pool by a row of it any more.
+        let known = read!(temp.db, "audit", |tx| audit::disks(tx).await).unwrap();
+        let known = known.into_iter().find(|one| one.disk == disk.name).unwrap();
+        assert_eq!((known.server, known.pool.as_str(), known.host.as_deref()), (vm.id, "local", Some("h1")));
+        let (named, volumes) = read!(temp.db, "audit", |tx| {
+            Ok((audit::find(tx, &vm.id.to_string()).await?, audit::volumes(tx, vm.id).await?))
+        })
+        .unwrap();
+        assert_eq!((named.len(), volumes), (1, vec![]));
         for _ in 0..2 {
             tx!(temp.db, "undo", |tx| servers::forget(tx, vm.id).await).unwrap();
         }
