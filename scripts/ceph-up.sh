@@ -149,6 +149,10 @@ osd heartbeat grace = 60
 # out, a placement group of one copy stays "laggy" until its OSD starts again, and answers nothing (Ceph 16: only another
 # copy's word lets it go on). An OSD that is stopped for 48 s, the default, is as good as lost then.
 osd pool default read lease ratio = 60
+# A client that is killed while its watch of an image is being written down leaves a watch that the OSD does not know to be
+# over until it reads the object anew (Ceph 16), and an image that is watched cannot be removed. An OSD keeps 64 objects per
+# placement group in mind, which a cluster in use passes through in no time, and a cluster of tests never.
+osd pg object context cache count = 0
 debug osd = 0
 debug bluestore = 0
 debug bluefs = 0
