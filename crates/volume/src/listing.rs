@@ -4,6 +4,7 @@ use umbel_api::Microversion;
 use umbel_core::{Error, Result, Timestamp};
 use umbel_db::{Direction, Value};
 
+use crate::store::pages::Page;
 use crate::store::volumes::Condition;
 
 /// Which columns a kind of thing is listed by.
@@ -143,7 +144,7 @@ pub(crate) const GROUP_SNAPSHOTS: Columns = Columns {
     maps: &[],
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     pub conditions: Vec<Condition>,
     /// `(name of the map, item, value)`.
@@ -154,6 +155,14 @@ pub(crate) struct Listing {
     pub limit: usize,
     pub all_tenants: bool,
     pub with_count: bool,
+}
+
+impl Listing {
+    /// For the stores that page by themselves.
+    pub fn page(&self) -> Page {
+        let Listing { conditions, order, marker, offset, limit, .. } = self.clone();
+        Page { conditions, order, marker, offset, limit }
+    }
 }
 
 /// `admin`: may ask for all projects', and by anything.

@@ -14,7 +14,7 @@ use crate::listing;
 use crate::service::Caller;
 use crate::service::backup_create::NewBackup;
 use crate::service::backups::{BackupChange, backup_not_found};
-use crate::store::backups::{Backup, BackupFilter, BackupId, BackupStatus};
+use crate::store::backups::{Backup, BackupId, BackupStatus};
 
 pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
     routes
@@ -79,13 +79,7 @@ async fn page(state: &Volumes, req: &Req, path: &str, details: bool) -> Result<R
     let caller = Caller::of(&req.ctx)?;
     let max = state.config.max_page;
     let asked = listing::parse(&req.query_pairs(), &listing::BACKUPS, req.version, caller.admin, max)?;
-    let filter = BackupFilter {
-        conditions: asked.conditions,
-        order: asked.order,
-        marker: asked.marker,
-        offset: asked.offset,
-        limit: asked.limit,
-    };
+    let filter = asked.page();
     let found = state.list_backups(&caller.listed(asked.all_tenants), &filter, asked.with_count).await?;
     let last = found.backups.last().filter(|_| found.more);
     let next = last.map(|last| Link::new("next", next_link(req, &req.url(path), &last.id.to_string())));

@@ -10,7 +10,7 @@ use super::volumes::short;
 use crate::Volumes;
 use crate::listing;
 use crate::service::Caller;
-use crate::store::group_snapshots::{GroupSnapshot, GroupSnapshotFilter, GroupSnapshotId};
+use crate::store::group_snapshots::{GroupSnapshot, GroupSnapshotId};
 
 pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
     routes
@@ -55,13 +55,7 @@ async fn page(state: &Volumes, req: &Req, path: &str, details: bool) -> Result<R
     let caller = Caller::of(&req.ctx)?;
     let max = state.config.max_page;
     let asked = listing::parse(&req.query_pairs(), &listing::GROUP_SNAPSHOTS, req.version, caller.admin, max)?;
-    let filter = GroupSnapshotFilter {
-        conditions: asked.conditions,
-        order: asked.order,
-        marker: asked.marker,
-        offset: asked.offset,
-        limit: asked.limit,
-    };
+    let filter = asked.page();
     let (found, more) = state.list_group_snapshots(&caller.listed(asked.all_tenants), &filter).await?;
     let last = found.last().filter(|_| more).map(|last| last.id.to_string());
     let links = last.map(|last| Link::new("next", next_link(req, &req.url(path), &last)));

@@ -12,7 +12,7 @@ use crate::listing;
 use crate::service::Caller;
 use crate::service::group_copies::From;
 use crate::service::groups::{GroupChange, Shown, WantedGroup};
-use crate::store::groups::{Group, GroupFilter, GroupId};
+use crate::store::groups::{Group, GroupId};
 
 pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
     routes
@@ -76,13 +76,7 @@ async fn page(state: &Volumes, req: &Req, path: &str, details: bool) -> Result<R
     let caller = Caller::of(&req.ctx)?;
     let (with_volumes, query) = without_list_volume(req)?;
     let asked = listing::parse(&query, &listing::GROUPS, req.version, caller.admin, state.config.max_page)?;
-    let filter = GroupFilter {
-        conditions: asked.conditions,
-        order: asked.order,
-        marker: asked.marker,
-        offset: asked.offset,
-        limit: asked.limit,
-    };
+    let filter = asked.page();
     let visible = caller.listed(asked.all_tenants);
     let (found, more) = state.list_groups(&visible, &filter, details && with_volumes).await?;
     let last = found.last().filter(|_| more).map(|last| last.group.id.to_string());

@@ -9,8 +9,7 @@ use umbel_core::{Error, Generation, Id, Result, Timestamp};
 use umbel_db::{Row, Sql, Tx, args};
 
 use super::Volume;
-use super::pages::{Page, paged};
-use super::volumes::Condition;
+use super::pages::{self, Page};
 use crate::backup::Data;
 use crate::model::{SnapshotId, VolumeId};
 
@@ -116,13 +115,6 @@ const SELECT: &str = "SELECT id, generation, project_id, user_id, name, descript
     data_id, data_volume, data_base, data_parent, source_snapshot, own_snapshot, restore_volume_id, data_timestamp, \
     created_at, updated_at FROM backups WHERE 1 = 1";
 
-fn seen(sql: Sql, visible: &Visible) -> Sql {
-    match visible {
-        Visible::All => sql,
-        Visible::Project(project) => sql.and("project_id = ?", args![project]),
-    }
-}
-
 pub async fn insert(tx: &mut Tx<Volume>, new: &Backup) -> Result<()> {
     let sql = "INSERT INTO backups (id, generation, project_id, user_id, name, description, status, fail_reason, \
         volume_id, size_gib, snapshot_id, parent_id, container, availability_zone, metadata, origin, object_count, \
@@ -165,14 +157,12 @@ pub async fn insert(tx: &mut Tx<Volume>, new: &Backup) -> Result<()> {
 }
 
 pub async fn get(tx: &mut Tx<Volume>, visible: &Visible, id: BackupId) -> Result<Option<Backup>> {
-    let rows = tx.select(seen(Sql::new(SELECT).and("id = ?", args![id]), visible)).await?;
-    rows.first().map(read).transpose()
+    pages::one(tx, SELECT, visible, id, read).await
 }
 
 /// As [`get`], held against other changes until the transaction ends.
 pub async fn lock(tx: &mut Tx<Volume>, visible: &Visible, id: BackupId) -> Result<Option<Backup>> {
-    let rows = tx.select(seen(Sql::new(SELECT).and("id = ?", args![id]), visible).push("FOR UPDATE")).await?;
-    rows.first().map(read).transpose()
+    pages::held(tx, SELECT, visible, id, read).await
 }
 
 /// Writes what can change. Fails as busy if another came before.
@@ -218,23 +208,18 @@ pub async fn forget(tx: &mut Tx<Volume>, id: BackupId) -> Result<()> {
 
 /// A page, and whether another follows. The marker is an id that the caller sees, or 400.
 pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &BackupFilter) -> Result<(Vec<Backup>, bool)> {
-    let (rows, more) = paged(tx, filtered(SELECT, visible, filter), "backups", visible, filter).await?;
-    Ok((rows.iter().map(read).collect::<Result<_>>()?, more))
+    pages::paged(tx, (SELECT, "backups"), visible, filter, read).await
 }
 
 /// How many there are on all pages.
 pub async fn count(tx: &mut Tx<Volume>, visible: &Visible, filter: &BackupFilter) -> Result<u64> {
-    let sql = filtered("SELECT COUNT(*) AS number FROM backups WHERE 1 = 1", visible, filter);
+    let sql = pages::filtered("SELECT COUNT(*) AS number FROM backups WHERE 1 = 1", visible, filter);
     tx.select(sql).await?.first().map_or(Ok(0), |row| row.uint("number"))
-}
-
-fn filtered(select: &str, visible: &Visible, filter: &BackupFilter) -> Sql {
-    filter.conditions.iter().fold(seen(Sql::new(select), visible), |sql, condition: &Condition| condition.put(sql))
 }
 
 /// All backups of a volume that a project has, newest data first.
 pub async fn of_volume(tx: &mut Tx<Volume>, visible: &Visible, volume: VolumeId) -> Result<Vec<Backup>> {
-    let sql = seen(Sql::new(SELECT).and("volume_id = ?", args![volume]), visible);
+    let sql = pages::seen(Sql::new(SELECT).and("volume_id = ?", args![volume]), visible);
     let rows = tx.select(sql.push("ORDER BY data_timestamp DESC, created_at DESC, id DESC")).await?;
     rows.iter().map(read).collect()
 }

@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use umbel_auth::Visible;
 use umbel_core::{Error, Generation, Id, Result, Timestamp};
-use umbel_db::{Row, Sql, Tx, args};
+use umbel_db::{Row, Tx, args};
 
 use super::Volume;
 use super::group_types::GroupTypeId;
 use super::groups::GroupId;
-use super::pages::{Page, paged};
+use super::pages::{self, Page};
 
 pub type GroupSnapshotId = Id<GroupSnapshot>;
 
@@ -81,13 +81,6 @@ pub type GroupSnapshotFilter = Page;
 const SELECT: &str = "SELECT id, generation, project_id, user_id, name, description, status, group_id, group_type_id, \
     created_at, updated_at FROM group_snapshots WHERE 1 = 1";
 
-fn seen(sql: Sql, visible: &Visible) -> Sql {
-    match visible {
-        Visible::All => sql,
-        Visible::Project(project) => sql.and("project_id = ?", args![project]),
-    }
-}
-
 pub async fn insert(tx: &mut Tx<Volume>, new: &GroupSnapshot) -> Result<()> {
     let sql = "INSERT INTO group_snapshots (id, generation, project_id, user_id, name, description, status, group_id, \
         group_type_id, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -109,14 +102,12 @@ pub async fn insert(tx: &mut Tx<Volume>, new: &GroupSnapshot) -> Result<()> {
 }
 
 pub async fn get(tx: &mut Tx<Volume>, visible: &Visible, id: GroupSnapshotId) -> Result<Option<GroupSnapshot>> {
-    let rows = tx.select(seen(Sql::new(SELECT).and("id = ?", args![id]), visible)).await?;
-    rows.first().map(read).transpose()
+    pages::one(tx, SELECT, visible, id, read).await
 }
 
 /// As [`get`], held against other changes until the transaction ends.
 pub async fn lock(tx: &mut Tx<Volume>, visible: &Visible, id: GroupSnapshotId) -> Result<Option<GroupSnapshot>> {
-    let rows = tx.select(seen(Sql::new(SELECT).and("id = ?", args![id]), visible).push("FOR UPDATE")).await?;
-    rows.first().map(read).transpose()
+    pages::held(tx, SELECT, visible, id, read).await
 }
 
 /// Fails as busy if another came before.
@@ -147,9 +138,7 @@ pub async fn list(
     visible: &Visible,
     filter: &GroupSnapshotFilter,
 ) -> Result<(Vec<GroupSnapshot>, bool)> {
-    let sql = filter.conditions.iter().fold(seen(Sql::new(SELECT), visible), |sql, condition| condition.put(sql));
-    let (rows, more) = paged(tx, sql, "group_snapshots", visible, filter).await?;
-    Ok((rows.iter().map(read).collect::<Result<_>>()?, more))
+    pages::paged(tx, (SELECT, "group_snapshots"), visible, filter, read).await
 }
 
 fn read(row: &Row) -> Result<GroupSnapshot> {

@@ -9,7 +9,7 @@ use umbel_db::{Row, Sql, Tx, args};
 use super::Volume;
 use super::group_snapshots::GroupSnapshotId;
 use super::group_types::GroupTypeId;
-use super::pages::{Page, paged};
+use super::pages::{self, Page};
 use super::types::VolumeTypeId;
 
 pub type GroupId = Id<Group>;
@@ -89,13 +89,6 @@ const SELECT: &str = "SELECT id, generation, project_id, user_id, name, descript
     availability_zone, backend, source_group_id, group_snapshot_id, created_at, updated_at FROM volume_groups \
     WHERE 1 = 1";
 
-fn seen(sql: Sql, visible: &Visible) -> Sql {
-    match visible {
-        Visible::All => sql,
-        Visible::Project(project) => sql.and("project_id = ?", args![project]),
-    }
-}
-
 pub async fn insert(tx: &mut Tx<Volume>, new: &Group, types: &[VolumeTypeId]) -> Result<()> {
     let sql = "INSERT INTO volume_groups (id, generation, project_id, user_id, name, description, status, \
         group_type_id, availability_zone, backend, source_group_id, group_snapshot_id, created_at, updated_at) \
@@ -125,14 +118,12 @@ pub async fn insert(tx: &mut Tx<Volume>, new: &Group, types: &[VolumeTypeId]) ->
 }
 
 pub async fn get(tx: &mut Tx<Volume>, visible: &Visible, id: GroupId) -> Result<Option<Group>> {
-    let rows = tx.select(seen(Sql::new(SELECT).and("id = ?", args![id]), visible)).await?;
-    rows.first().map(read).transpose()
+    pages::one(tx, SELECT, visible, id, read).await
 }
 
 /// As [`get`], held against other changes until the transaction ends.
 pub async fn lock(tx: &mut Tx<Volume>, visible: &Visible, id: GroupId) -> Result<Option<Group>> {
-    let rows = tx.select(seen(Sql::new(SELECT).and("id = ?", args![id]), visible).push("FOR UPDATE")).await?;
-    rows.first().map(read).transpose()
+    pages::held(tx, SELECT, visible, id, read).await
 }
 
 /// Writes name, description and status. Fails as busy if another came before.
@@ -159,9 +150,7 @@ pub async fn forget(tx: &mut Tx<Volume>, id: GroupId) -> Result<()> {
 
 /// A page, and whether another follows.
 pub async fn list(tx: &mut Tx<Volume>, visible: &Visible, filter: &GroupFilter) -> Result<(Vec<Group>, bool)> {
-    let sql = filter.conditions.iter().fold(seen(Sql::new(SELECT), visible), |sql, condition| condition.put(sql));
-    let (rows, more) = paged(tx, sql, "volume_groups", visible, filter).await?;
-    Ok((rows.iter().map(read).collect::<Result<_>>()?, more))
+    pages::paged(tx, (SELECT, "volume_groups"), visible, filter, read).await
 }
 
 /// The types that volumes of these groups may have, as pairs.

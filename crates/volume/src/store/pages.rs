@@ -28,21 +28,59 @@ impl Default for Page {
     }
 }
 
-/// A page of what `sql` selects from `table`, which has an id and a project, and whether it is full: then a link
-/// says where another would be, as upstream has it. A marker that the caller does not see is 400.
-pub async fn paged(
+/// What they see of a table that has projects.
+pub fn seen(sql: Sql, visible: &Visible) -> Sql {
+    match visible {
+        Visible::All => sql,
+        Visible::Project(project) => sql.and("project_id = ?", args![project]),
+    }
+}
+
+/// What they see of it and a list's conditions let through, pages aside.
+pub fn filtered(select: &str, visible: &Visible, page: &Page) -> Sql {
+    page.conditions.iter().fold(seen(Sql::new(select), visible), |sql, condition| condition.put(sql))
+}
+
+/// The row of this id, if they see it.
+pub async fn one<T>(
     tx: &mut Tx<Volume>,
-    mut sql: Sql,
-    table: &str,
+    select: &str,
+    visible: &Visible,
+    id: impl Into<Value>,
+    read: fn(&Row) -> Result<T>,
+) -> Result<Option<T>> {
+    let rows = tx.select(seen(Sql::new(select).and("id = ?", vec![id.into()]), visible)).await?;
+    rows.first().map(read).transpose()
+}
+
+/// As [`one`], held against other changes until the transaction ends.
+pub async fn held<T>(
+    tx: &mut Tx<Volume>,
+    select: &str,
+    visible: &Visible,
+    id: impl Into<Value>,
+    read: fn(&Row) -> Result<T>,
+) -> Result<Option<T>> {
+    let rows = tx.select(seen(Sql::new(select).and("id = ?", vec![id.into()]), visible).push("FOR UPDATE")).await?;
+    rows.first().map(read).transpose()
+}
+
+/// A page of what `select` finds in `table`, which has an id and a project, and whether it is full: then a link
+/// says where another would be, as upstream has it. A marker that the caller does not see is 400.
+pub async fn paged<T>(
+    tx: &mut Tx<Volume>,
+    (select, table): (&str, &str),
     visible: &Visible,
     page: &Page,
-) -> Result<(Vec<Row>, bool)> {
+    read: fn(&Row) -> Result<T>,
+) -> Result<(Vec<T>, bool)> {
+    let mut sql = filtered(select, visible, page);
     if let Some(marker) = &page.marker {
         sql = sql.after(&page.order, &place_of(tx, table, visible, &page.order, marker).await?);
     }
     let wanted = page.limit.saturating_add(page.offset);
     let rows = tx.select(sql.order(&page.order).limit(wanted)).await?;
-    let rows: Vec<Row> = rows.into_iter().skip(page.offset).take(page.limit).collect();
+    let rows = rows.iter().skip(page.offset).take(page.limit).map(read).collect::<Result<Vec<T>>>()?;
     let full = rows.len() >= page.limit;
     Ok((rows, full))
 }
@@ -57,11 +95,8 @@ async fn place_of(
 ) -> Result<Vec<Value>> {
     let columns: Vec<String> =
         order.iter().enumerate().map(|(at, (term, _))| format!("{term} AS value_{at}")).collect();
-    let mut sql = Sql::new(&format!("SELECT {} FROM {table}", columns.join(", "))).and("id = ?", args![marker]);
-    if let Visible::Project(project) = visible {
-        sql = sql.and("project_id = ?", args![project]);
-    }
-    let rows = tx.select(sql).await?;
+    let sql = Sql::new(&format!("SELECT {} FROM {table}", columns.join(", "))).and("id = ?", args![marker]);
+    let rows = tx.select(seen(sql, visible)).await?;
     let row = rows.first().ok_or_else(|| Error::bad_request(format!("marker [{marker}] not found")))?;
     let value = |(at, (term, _)): (usize, &(&str, Direction))| {
         let column = format!("value_{at}");

@@ -27,11 +27,7 @@ pub struct SnapshotFilter {
 }
 
 fn sees(sql: Sql, visible: &Visible) -> Sql {
-    let sql = sql.and("deleted = 0", args![]);
-    match visible {
-        Visible::All => sql,
-        Visible::Project(project) => sql.and("project_id = ?", args![project]),
-    }
+    super::pages::seen(sql.and("deleted = 0", args![]), visible)
 }
 
 /// With its metadata.
