@@ -1,7 +1,7 @@
 //! One side's certificate, whom it believes, and whom no longer.
 //!
 //! Read again when the files change, so that a certificate is renewed, and a host shut out, without a restart: each new
-//! connection is made with what holds then, and one whose certificate was revoked is ended by conductors at once.
+//! connection is made with what holds then, and one whose other side's certificate was revoked is ended at once.
 //!
 //! Revoked certificates are named by fingerprints, a line each in the file `revoked` beside the others. Refused:
 //! certificate revocation lists, which are signed and dated so that strangers may pass them on; here the operator writes
@@ -94,9 +94,12 @@ impl Credentials {
         self.current.borrow().clone()
     }
 
-    /// Wakes with each change.
-    pub(super) fn watch(&self) -> watch::Receiver<Arc<Loaded>> {
-        self.current.subscribe()
+    /// Returns once this certificate is revoked; of others never.
+    pub(super) async fn until_revoked(&self, certificate: &Fingerprint) {
+        // The sender lives as long as the credentials, which outlast this.
+        if self.current.subscribe().wait_for(|loaded| loaded.has_revoked(certificate)).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -55,16 +58,57 @@ impl Security {
     }
 }
 
-async fn dial(credentials: Arc<Credentials>, address: String) -> io::Result<TokioIo<client::TlsStream<TcpStream>>> {
+async fn dial(credentials: Arc<Credentials>, address: String) -> io::Result<TokioIo<WhileBelieved>> {
     let loaded = credentials.now();
     let stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(CONTROL).map_err(io::Error::other)?;
     let stream = TlsConnector::from(loaded.client.clone()).connect(name, stream).await?;
-    let revoked = first_of(stream.get_ref().1.peer_certificates()).is_none_or(|first| loaded.has_revoked(&first));
-    match revoked {
-        true => Err(io::Error::other("the conductor's certificate was revoked")),
-        false => Ok(TokioIo::new(stream)),
+    let Some(certificate) = first_of(stream.get_ref().1.peer_certificates()) else { return Err(revoked()) };
+    if credentials.now().has_revoked(&certificate) {
+        return Err(revoked());
+    }
+    let end = Box::pin(async move { credentials.until_revoked(&certificate).await });
+    Ok(TokioIo::new(WhileBelieved { stream, end: Some(end) }))
+}
+
+fn revoked() -> io::Error {
+    io::Error::other("the conductor's certificate was revoked")
+}
+
+/// A connection to a conductor, that breaks when the conductor's certificate is revoked: whatever goes over it then, be it
+/// an agent's stream, an image or an order, goes no further. Asked with each read, of which a connection always has one
+/// under way.
+struct WhileBelieved {
+    stream: client::TlsStream<TcpStream>,
+    /// None once it has come.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl AsyncRead for WhileBelieved {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.end.as_mut().is_none_or(|end| end.as_mut().poll(context).is_ready()) {
+            self.end = None;
+            return Poll::Ready(Err(revoked()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for WhileBelieved {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.end {
+            Some(_) => Pin::new(&mut self.stream).poll_write(context, bytes),
+            None => Poll::Ready(Err(revoked())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -143,10 +187,7 @@ impl Peer {
         let (Security::Mutual(credentials), Peer::Named(_, Some(own))) = (security, self) else {
             return std::future::pending().await;
         };
-        // The sender lives as long as the credentials, which outlast this.
-        if credentials.watch().wait_for(|loaded| loaded.has_revoked(own)).await.is_err() {
-            std::future::pending().await
-        }
+        credentials.until_revoked(own).await;
     }
 
     pub fn may_speak_for(&self, cell: &str, host: &str) -> bool {

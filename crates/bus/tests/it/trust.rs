@@ -191,6 +191,35 @@ async fn a_stolen_conductor_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_conductor_that_is_revoked_is_left_at_once() {
+    let papers = Papers::new();
+    let (stolen, other) = (papers.0.control(now()).unwrap(), papers.0.control(now()).unwrap());
+    let ours = Folder::new(&papers.0.agent(now(), CELL, &["h1".to_owned()]).unwrap());
+    let apis = Folder::new(&papers.0.control(now()).unwrap());
+    let (agent, api) = (ours.open(), apis.open());
+    let bad = Post::start(Security::Mutual(Folder::new(&stolen).open())).await;
+    let good = Post::start(Security::Mutual(Folder::new(&other).open())).await;
+    let outpost = Outpost::start("h1", Security::Mutual(agent.clone()), &[bad.address, good.address]);
+    outpost.up(2).await;
+    let way = Conductors::new(&[bad.address.to_string()], &Security::Mutual(api.clone())).unwrap();
+    way.flow().await.unwrap();
+    for (folder, credentials) in [(&ours, &agent), (&apis, &api)] {
+        folder.write("revoked", &fingerprint(&stolen.certificate).unwrap());
+        assert!(credentials.reload().unwrap());
+    }
+    outpost.up(1).await;
+    eventually("it is gone from there", || bad.hub.hosts().is_empty()).await;
+    assert_eq!(good.hub.hosts(), ["h1"]);
+    outpost.uplinks.report(report("h1")).await.unwrap();
+    assert!(bad.conductor.reports.lock().is_empty());
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while way.flow().await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "orders still go there");
+    }
+    assert_eq!(way.flow().await.unwrap_err().kind(), Kind::Unavailable);
+}
+
+#[tokio::test]
 async fn certificates_are_renewed_while_it_runs() {
     let (old, new) = (Papers::new(), Papers::new());
     let (theirs, ours) = (Folder::new(&old.0.control(now()).unwrap()), Folder::new(&old.0.control(now()).unwrap()));
