@@ -40,6 +40,7 @@ pub type rbd_callback_t = unsafe extern "C" fn(rbd_completion_t, *mut c_void);
 pub type librbd_progress_fn_t = unsafe extern "C" fn(u64, u64, *mut c_void) -> c_int;
 
 pub const LIBRADOS_CREATE_IDEMPOTENT: c_int = 0;
+pub const LIBRADOS_LOCK_FLAG_MAY_RENEW: u8 = 1;
 pub const LIBRADOS_OPERATION_NOFLAG: c_int = 0;
 
 pub const RBD_IMAGE_OPTION_FORMAT: c_int = 0;
@@ -55,6 +56,12 @@ pub const RBD_SNAP_NAMESPACE_TYPE_USER: c_int = 0;
 pub const RBD_SNAP_NAMESPACE_TYPE_TRASH: c_int = 2;
 
 pub const RBD_TRASH_IMAGE_SOURCE_USER: c_int = 0;
+
+#[repr(C)]
+pub struct timeval {
+    pub tv_sec: i64,
+    pub tv_usec: i64,
+}
 
 #[repr(C)]
 pub struct rbd_image_spec_t {
@@ -143,6 +150,10 @@ functions! {
     fn rados_write_op_create(rados_write_op_t, c_int, *const c_char);
     fn rados_write_op_operate(rados_write_op_t, rados_ioctx_t, *const c_char, *mut i64, c_int) -> c_int;
     fn rados_remove(rados_ioctx_t, *const c_char) -> c_int;
+    fn rados_lock_exclusive(
+        rados_ioctx_t, *const c_char, *const c_char, *const c_char, *const c_char, *mut timeval, u8,
+    ) -> c_int;
+    fn rados_unlock(rados_ioctx_t, *const c_char, *const c_char, *const c_char) -> c_int;
     fn rados_application_list(rados_ioctx_t, *mut c_char, *mut usize) -> c_int;
 
     fn rbd_version(*mut c_int, *mut c_int, *mut c_int);

@@ -4,6 +4,9 @@
 //! operators put images there and mean to have them back, so that the mark, and nothing like a pattern of names, tells which
 //! are ours to free. Ceph's own schedule for purging the trash is refused for the same reason.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
 use umbel_core::Result;
 use umbel_driver::Removed;
 
@@ -88,14 +91,57 @@ fn drop_snapshots(pool: &IoCtx, which: Which<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
+/// For how long the trash is locked at a time; after a death nobody frees anything for so long.
+const LOCKED_FOR: u16 = 15;
+
+/// How often the lock is renewed.
+const RENEWED_EVERY: Duration = Duration::from_secs(4);
+
 /// Names of the disks it has freed. A disk that cannot be freed now is no failure: there is a next time.
+///
+/// One client frees at a time, in all of the cluster: librbd waits for ever for the lock of an image that another client
+/// has just freed (seen with Ceph 16, of two processes that emptied one trash). None are freed while another is at it.
 pub fn purge(ceph: &CephName, pool: &IoCtx) -> Result<Vec<String>> {
+    if thrown_away(ceph, pool)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    match pool.lock_trash(LOCKED_FOR) {
+        Err(failed) if failed.is(EBUSY) => return Ok(Vec::new()),
+        // A full pool, or a user who may not lock: nothing may be left lying for that.
+        Err(failed) => tracing::debug!(pool = %ceph.0, error = %failed, "the trash is emptied without a lock"),
+        Ok(()) => {}
+    }
+    let (done, is_done) = mpsc::channel::<()>();
+    let purged = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(RENEWED_EVERY) == Err(RecvTimeoutError::Timeout) {
+                if let Err(failed) = pool.lock_trash(LOCKED_FOR) {
+                    tracing::debug!(pool = %ceph.0, error = %failed, "the trash's lock was not renewed");
+                }
+            }
+        });
+        let purged = free_all(ceph, pool);
+        drop(done);
+        purged
+    });
+    if let Err(failed) = pool.unlock_trash() {
+        tracing::debug!(pool = %ceph.0, error = %failed, "the trash's lock is left to its time");
+    }
+    purged
+}
+
+/// What users have put into the trash, ours among it.
+fn thrown_away(ceph: &CephName, pool: &IoCtx) -> Result<Vec<TrashEntry>> {
+    let entries = pool.trash_list().map_err(|failed| failed.about(&format!("The trash of pool '{}'", ceph.0)))?;
+    Ok(entries.into_iter().filter(|entry| entry.by_user).collect())
+}
+
+fn free_all(ceph: &CephName, pool: &IoCtx) -> Result<Vec<String>> {
     let mut purged = Vec::new();
     // Freeing a clone may free its parent.
     loop {
-        let entries = pool.trash_list().map_err(|failed| failed.about(&format!("The trash of pool '{}'", ceph.0)))?;
         let before = purged.len();
-        for entry in entries.into_iter().filter(|entry| entry.by_user) {
+        for entry in thrown_away(ceph, pool)? {
             match free(pool, &entry) {
                 Ok(true) => purged.push(entry.name),
                 Ok(false) => {}

@@ -12,6 +12,9 @@ pub const FEATURES: u64 = 1 | 4 | 8 | 16 | 32;
 /// The object in which Ceph keeps a pool's trash.
 const RBD_TRASH: &CStr = c"rbd_trash";
 
+/// A lock on that object.
+const PURGE_LOCK: &CStr = c"umbel_purge";
+
 /// An image in the trash.
 pub struct TrashEntry {
     pub id: String,
@@ -137,6 +140,31 @@ impl IoCtx {
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_trash_remove)(self.handle, id.as_ptr(), false) };
         self.connection.check_write("rbd_trash_remove", answer).map(drop)
+    }
+
+    /// Takes the right to free what is in the trash, or keeps it, for so many seconds. `EBUSY` if another client has it.
+    pub fn lock_trash(&self, seconds: u16) -> Result<(), Failed> {
+        let mut duration = timeval { tv_sec: seconds.into(), tv_usec: 0 };
+        // SAFETY: handle, strings and duration are alive during the call.
+        let answer = unsafe {
+            (self.api().rados_lock_exclusive)(
+                self.handle,
+                RBD_TRASH.as_ptr(),
+                PURGE_LOCK.as_ptr(),
+                c"".as_ptr(),
+                c"".as_ptr(),
+                &raw mut duration,
+                LIBRADOS_LOCK_FLAG_MAY_RENEW,
+            )
+        };
+        self.connection.check("rados_lock_exclusive", answer).map(drop)
+    }
+
+    pub fn unlock_trash(&self) -> Result<(), Failed> {
+        // SAFETY: handle and strings are alive during the call.
+        let answer =
+            unsafe { (self.api().rados_unlock)(self.handle, RBD_TRASH.as_ptr(), PURGE_LOCK.as_ptr(), c"".as_ptr()) };
+        self.connection.check("rados_unlock", answer).map(drop)
     }
 
     /// Every removal passes through the trash, and a pool gets its trash with its first removal, which a pool that is full by

@@ -1,7 +1,9 @@
 //! What is in the cluster afterwards, as Ceph's own tools see it.
 
+use std::time::Duration;
+
 use umbel_driver::{Pool, Removed, WriteOptions, no_progress};
-use umbel_driver_ceph::CephCluster;
+use umbel_driver_ceph::{CephCluster, CephPool};
 use uuid::Uuid;
 
 use crate::support::{MIB, OwnPool, admin, bytes, conf, eventually, get, put, stream_of, tool};
@@ -94,6 +96,43 @@ async fn a_trash_that_is_not_ours_stays() {
     tool("rbd", &["trash", "mv", "--pool", &own.name, "theirs"]);
     assert_eq!(pool.purge().await.unwrap(), Vec::<String>::new());
     assert!(tool("rbd", &["trash", "ls", "--pool", &own.name]).contains("theirs"));
+}
+
+/// Two hosts look after one pool. Both at one disk, librbd would have one of them wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_free_each_disk_once() {
+    let own = OwnPool::new("turns");
+    let (one, two) = (own.open(&admin()), own.open(&admin()));
+    for round in 0..2 {
+        let parent = format!("parent-{round}");
+        let clones: Vec<String> = (0..3).map(|clone| format!("{parent}-{clone}")).collect();
+        one.create(&parent, 8 << 20).await.unwrap();
+        one.snapshot(&parent, "snap").await.unwrap();
+        for clone in &clones {
+            one.clone_disk(&one.location(&parent, "snap"), clone, 0).await.unwrap();
+            one.snapshot(clone, "snap").await.unwrap();
+            one.clone_disk(&one.location(clone, "snap"), &format!("{clone}-of"), 0).await.unwrap();
+        }
+        let hidden: Vec<String> = [parent].into_iter().chain(clones.clone()).collect();
+        for disk in &hidden {
+            assert_eq!(one.remove(disk).await.unwrap(), Removed::Hidden);
+        }
+        for clone in &clones {
+            assert_eq!(one.remove(&format!("{clone}-of")).await.unwrap(), Removed::Gone);
+        }
+        let all_freed = async |pool: &CephPool| {
+            let mut freed = Vec::new();
+            while !pool.hidden().await.unwrap().is_empty() {
+                freed.extend(pool.purge().await.unwrap());
+            }
+            freed
+        };
+        let both = async { tokio::join!(all_freed(&one), all_freed(&two)) };
+        let (mut freed, by_two) = tokio::time::timeout(Duration::from_secs(120), both).await.expect("none waits");
+        freed.extend(by_two);
+        freed.sort();
+        assert_eq!(freed, hidden);
+    }
 }
 
 /// Images of other services have protected snapshots, and clones of the first form.
