@@ -159,13 +159,16 @@ async fn an_original_can_be_replaced() {
         let id = uploaded(&cloud, "qcow2", &qcow2()).await;
         let same = cloud.active(&token, &raw).await;
         let want = cloud.show(&same).await;
+        // Who has looked at the image learns with its bytes what they are by now.
+        assert_eq!(cloud.get(&token, &file(&id)).await.header("x-umbel-disk-format"), "qcow2");
         assert_eq!(cloud.images.make_twins().await, 1);
         let shown = cloud.show(&id).await;
         for name in ["disk_format", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "stores"] {
             assert_eq!(shown[name], want[name], "{name}");
         }
         assert_eq!(locations(&cloud, &id, "").await, [("raw".to_owned(), format!("{id}.raw"))]);
-        assert!(cloud.get(&token, &file(&id)).await.bytes == raw);
+        let replaced = cloud.get(&token, &file(&id)).await;
+        assert!(replaced.bytes == raw && replaced.header("x-umbel-disk-format") == "raw");
         // Downloads that began before still read the original.
         assert!(cloud.disks().await.contains(&id));
         assert_eq!(cloud.images.make_twins().await, 0);
