@@ -5,7 +5,7 @@
 //! are ours to free. Ceph's own schedule for purging the trash is refused for the same reason.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use umbel_core::Result;
 use umbel_driver::Removed;
@@ -94,6 +94,12 @@ fn drop_snapshots(pool: &IoCtx, which: Which<'_>) -> Result<(), Failed> {
 /// For how long the trash is locked at a time; after a death nobody frees anything for so long.
 const LOCKED_FOR: u16 = 15;
 
+/// Longer than the lock of a client that died.
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+
+/// Between two looks whether the lock is free.
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
 /// How often the lock is renewed.
 const RENEWED_EVERY: Duration = Duration::from_secs(4);
 
@@ -105,11 +111,8 @@ pub fn purge(ceph: &CephName, pool: &IoCtx) -> Result<Vec<String>> {
     if thrown_away(ceph, pool)?.is_empty() {
         return Ok(Vec::new());
     }
-    match pool.lock_trash(LOCKED_FOR) {
-        Err(failed) if failed.is(EBUSY) => return Ok(Vec::new()),
-        // A full pool, or a user who may not lock: nothing may be left lying for that.
-        Err(failed) => tracing::debug!(pool = %ceph.0, error = %failed, "the trash is emptied without a lock"),
-        Ok(()) => {}
+    if !lock(ceph, pool) {
+        return Ok(Vec::new());
     }
     let (done, is_done) = mpsc::channel::<()>();
     let purged = std::thread::scope(|scope| {
@@ -128,6 +131,23 @@ pub fn purge(ceph: &CephName, pool: &IoCtx) -> Result<Vec<String>> {
         tracing::debug!(pool = %ceph.0, error = %failed, "the trash's lock is left to its time");
     }
     purged
+}
+
+/// False while another client is at it for long.
+fn lock(ceph: &CephName, pool: &IoCtx) -> bool {
+    let give_up = Instant::now() + LOCK_WAIT;
+    loop {
+        match pool.lock_trash(LOCKED_FOR) {
+            Err(failed) if failed.is(EBUSY) && Instant::now() >= give_up => return false,
+            Err(failed) if failed.is(EBUSY) => std::thread::sleep(LOCK_PAUSE),
+            // A full pool, or a user who may not lock: nothing may be left lying for that.
+            Err(failed) => {
+                tracing::debug!(pool = %ceph.0, error = %failed, "the trash is emptied without a lock");
+                return true;
+            }
+            Ok(()) => return true,
+        }
+    }
 }
 
 /// What users have put into the trash, ours among it.
