@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use umbel_core::{Error, Kind, Result};
 use umbel_driver::Capacity;
 
@@ -62,6 +62,28 @@ impl CephConfig {
 /// As long as a purge waits for another one: what it leaves undone, the next one finds.
 const PURGE_WAIT: Duration = Duration::from_secs(30);
 
+/// Connections that were given up and in which something hangs yet, before nobody gets a turn for it any more.
+const HANGING: usize = 8;
+
+/// Operations at a time on one connection.
+struct Turns {
+    short: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new(parallel: usize) -> Turns {
+        let turns = || Arc::new(Semaphore::new(parallel.max(1)));
+        Turns { short: turns(), long: turns() }
+    }
+
+    /// Sends all who wait to look for others.
+    fn close(&self) {
+        self.short.close();
+        self.long.close();
+    }
+}
+
 /// One cluster, and the one connection that all its pools share.
 ///
 /// It connects when it is first needed and again if that failed, so a host starts while its cluster is down. After that
@@ -75,8 +97,9 @@ pub struct CephCluster {
     connecting: Mutex<Option<Failure>>,
     failures: AtomicU64,
     fsid: OnceLock<String>,
-    turns: Arc<Semaphore>,
-    long_turns: Arc<Semaphore>,
+    /// Those of the connection in use: what hangs in one that was given up keeps its turn for good.
+    turns: RwLock<Turns>,
+    given_up: parking_lot::Mutex<Vec<Weak<Connection>>>,
     purging: Arc<Mutex<()>>,
     figures: Figures,
     itself: Weak<CephCluster>,
@@ -86,8 +109,8 @@ impl CephCluster {
     /// Sends nothing and reads nothing yet.
     pub fn new(config: CephConfig) -> Arc<Self> {
         Arc::new_cyclic(|itself| CephCluster {
-            turns: Arc::new(Semaphore::new(config.parallel.max(1))),
-            long_turns: Arc::new(Semaphore::new(config.parallel.max(1))),
+            turns: RwLock::new(Turns::new(config.parallel)),
+            given_up: parking_lot::Mutex::default(),
             purging: Arc::default(),
             config,
             connection: RwLock::new(None),
@@ -142,9 +165,9 @@ impl CephCluster {
         // Nobody queues for a cluster that cannot be reached.
         self.connection().await?;
         let limit = self.config.operation_timeout();
-        let turn = tokio::time::timeout(limit, self.turns.clone().acquire_owned());
+        let turn = tokio::time::timeout(limit, self.turn(|turns| &turns.short));
         // Whoever is before us hangs. That says nothing of the connection that is used when it is our turn.
-        let turn = turn.await.map_err(|_| silent(format!("no turn within {limit:?}")))?.map_err(Error::internal)?;
+        let turn = turn.await.map_err(|_| silent(format!("no turn within {limit:?}")))?;
         let connection = self.connection().await?;
         let used = connection.clone();
         let work = tokio::task::spawn_blocking(move || {
@@ -167,13 +190,33 @@ impl CephCluster {
         work: impl FnOnce(&Arc<Connection>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.connection().await?;
-        let turn = self.long_turns.clone().acquire_owned().await.map_err(Error::internal)?;
+        let turn = self.turn(|turns| &turns.long).await;
         let connection = self.connection().await?;
         let work = move || {
             let _turn = turn;
             work(&connection)
         };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    }
+
+    /// A turn of the connection in use; who waits for one of a connection that is replaced waits on with the others.
+    async fn turn(&self, of: impl Fn(&Turns) -> &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        loop {
+            let turns = of(&self.turns.read()).clone();
+            if let Ok(turn) = turns.acquire_owned().await {
+                return turn;
+            }
+        }
+    }
+
+    /// Gives out turns anew, unless too much hangs already: it costs a thread each, and a client.
+    fn replaced(&self, before: &Arc<Connection>) {
+        let mut given_up = self.given_up.lock();
+        given_up.retain(|connection| connection.strong_count() > 0);
+        given_up.push(Arc::downgrade(before));
+        if given_up.len() <= HANGING {
+            std::mem::replace(&mut *self.turns.write(), Turns::new(self.config.parallel)).close();
+        }
     }
 
     /// Room in a pool; nothing if the cluster does not know (yet). At most ten seconds old, unless that would be no answer.
@@ -236,6 +279,7 @@ impl CephCluster {
                 tracing::info!(fsid = connection.fsid(), conf = %self.config.conf.display(), "connected to Ceph");
                 let _ = self.fsid.set(connection.fsid().to_owned());
                 let before = self.connection.write().replace(connection.clone());
+                before.iter().for_each(|before| self.replaced(before));
                 // If nobody uses it any more it is shut down, which may block.
                 tokio::task::spawn_blocking(move || drop(before));
                 Ok(connection)

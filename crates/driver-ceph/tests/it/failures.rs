@@ -267,6 +267,40 @@ async fn an_image_that_broke_off_is_made_again() {
     }
 }
 
+/// librbd never comes back from opening such a clone. It costs whoever opens it, and nobody else.
+#[test]
+fn a_clone_whose_parents_pool_is_gone_takes_no_turn_for_good() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(open_an_orphan());
+    // Its end would wait for the calls that hang.
+    runtime.shutdown_background();
+}
+
+async fn open_an_orphan() {
+    let own = OwnPool::new("orphan");
+    {
+        let pool = own.open(&admin());
+        put(&pool, "disk", MIB).await;
+        let other = OwnPool::new("parents");
+        let parents = other.open(&admin());
+        put(&parents, "image", MIB).await;
+        parents.snapshot("image", "snap").await.unwrap();
+        pool.clone_disk(&parents.location("image", "snap"), "orphan", 0).await.unwrap();
+    }
+    // A client that has never heard of the parent's pool.
+    let request_timeout = Duration::from_secs(2);
+    let config = CephConfig { request_timeout, parallel: 2, ..CephConfig::new(conf(), "admin") };
+    let pool = own.open(&CephCluster::new(config));
+    for _ in 0..3 {
+        // Two at a time: each takes the last turn there is.
+        for outcome in join_all([pool.stat("orphan"), pool.stat("orphan")]).await {
+            assert_eq!(outcome.unwrap_err().kind(), Kind::Timeout);
+        }
+        let others = async || pool.stat("disk").await.is_ok_and(|info| info.is_some());
+        eventually("other disks are at hand", others).await;
+    }
+}
+
 async fn get_at(pool: &dyn Pool, disk: &str, snapshot: &str) -> Vec<u8> {
     let pieces = pool.read(disk, Some(snapshot), 0, MIB as u64).await.unwrap();
     pieces.map(|piece| piece.unwrap().to_vec()).concat().await
