@@ -2,12 +2,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use umbel_core::Kind;
+use umbel_db::Engine;
 use umbel_driver::convert::{Converter, FileSource, ImageFormat};
-use umbel_driver::{Operation, Pool};
+use umbel_driver::{Mode, Operation, Pool, SimulatedPool, Simulation};
+use umbel_volume::Config;
 use umbel_workflow::Crash;
 use umbel_workflow::harness::at_every_moment;
 
+use crate::books;
 use crate::cloud::{Cloud, gib, noise, read};
+use crate::held::HeldPool;
 
 fn upload(more: Value) -> Value {
     let mut arguments = json!({"image_name": "i"});
@@ -154,6 +158,114 @@ async fn a_retype_that_moves_is_whole_wherever_it_breaks_off() {
     })
     .await;
     assert!(places.len() > 8, "{places:?}");
+}
+
+/// A cloud whose default pool can be held.
+async fn held() -> (Cloud, Arc<HeldPool>) {
+    let world = Simulation::new(Mode::default());
+    let [fast, slow, images] =
+        ["fast", "slow", "images"].map(|name| Arc::new(SimulatedPool::new(&world, name)) as Arc<dyn Pool>);
+    let held = HeldPool::new(fast);
+    let pools = [held.clone() as Arc<dyn Pool>, slow, images];
+    let cloud = Cloud::over(Engine::Sqlite, Config::default(), world, pools).await;
+    types(&cloud).await;
+    (cloud, held)
+}
+
+/// What was found out about a pool holds no more once the volume has left it: neither that the type fits there, nor that
+/// it must be moved from there.
+#[tokio::test]
+async fn a_retype_notices_that_the_volume_has_moved_meanwhile() {
+    for (new, policy) in [("on-slow", "on-demand"), ("plain", "never")] {
+        let (cloud, held) = held().await;
+        let token = cloud.member("p");
+        let volume = cloud.volume(&token, json!({"size": 1})).await;
+        let before = cloud.show(&volume).await;
+        let bytes = noise(13, 70_000);
+        cloud.write(&volume, &bytes).await;
+
+        held.capacity.shut();
+        let retype = cloud.act(&token, &volume, json!({"os-retype": {"new_type": new, "migration_policy": policy}}));
+        let moving = async {
+            held.capacity.reached().await;
+            held.capacity.open();
+            let migrate = json!({"os-migrate_volume": {"host": "umbel@slow#slow"}});
+            cloud.act(&cloud.admin(), &volume, migrate).await.expect(202);
+            cloud.work().await;
+            held.capacity.let_on();
+        };
+        let (answer, ()) = tokio::join!(retype, moving);
+        answer.refused(409, "has just moved to another pool; try again");
+
+        cloud.work().await;
+        let shown = cloud.show(&volume).await;
+        assert_eq!((&shown["status"], &shown["volume_type"]), (&json!("available"), &before["volume_type"]), "{new}");
+        assert_eq!(shown["os-vol-host-attr:host"], "umbel@slow#slow");
+        let disk = format!("volume-{volume}");
+        assert_eq!(read(&*cloud.second, &disk, bytes.len()).await, bytes);
+        assert!(cloud.pool.stat(&disk).await.unwrap().is_none());
+        // What it was told to do is what helps: where it is now, both fit.
+        let again = json!({"os-retype": {"new_type": new, "migration_policy": "never"}});
+        cloud.act(&token, &volume, again).await.expect(202);
+        let shown = cloud.show(&volume).await;
+        assert_eq!((&shown["status"], &shown["volume_type"]), (&json!("available"), &json!(new)));
+        books::check(&cloud, new).await;
+    }
+}
+
+/// A retype that needs a move looks at pools first, which takes its time. It begins none beside another, nor of what is in
+/// other hands by then.
+#[tokio::test]
+async fn a_retype_that_moves_goes_by_what_the_volume_is_in_the_end() {
+    let (cloud, held) = held().await;
+    let token = cloud.member("p");
+    let retype = json!({"os-retype": {"new_type": "on-slow", "migration_policy": "on-demand"}});
+    // What is done to the volume while the retype looks at pools, where that leaves it, and what the retype is told.
+    let meanwhile = [
+        ("migrate", "umbel@slow#slow", 400, "not be part of an active migration"),
+        ("snapshot", "umbel@fast#fast", 400, "has snapshots, which cannot move"),
+        ("reserve", "umbel@fast#fast", 400, "Retype needs volume to be in available or in-use state"),
+        ("delete", "", 404, "could not be found"),
+        ("retype", "umbel@slow#slow", 400, "Retype needs volume to be in available or in-use state"),
+    ];
+    for (what, host, status, words) in meanwhile {
+        let volume = cloud.volume(&token, json!({"size": 1})).await;
+        held.capacity.shut();
+        let first = cloud.act(&token, &volume, retype.clone());
+        let other = async {
+            held.capacity.reached().await;
+            held.capacity.open();
+            begin(&cloud, what, &volume, &retype).await;
+            held.capacity.let_on();
+        };
+        let (answer, ()) = tokio::join!(first, other);
+        answer.refused(status, words);
+        cloud.work().await;
+        let shown = cloud.get(&cloud.admin(), &format!("/volumes/{volume}")).await;
+        match host {
+            "" => drop(shown.expect(404)),
+            host => assert_eq!(shown.expect(200)["volume"]["os-vol-host-attr:host"], host, "{what}"),
+        }
+    }
+    books::check(&cloud, "retypes").await;
+}
+
+/// Asks for it and does not do it.
+async fn begin(cloud: &Cloud, what: &str, volume: &str, retype: &Value) {
+    let token = cloud.member("p");
+    let migrate = json!({"os-migrate_volume": {"host": "umbel@slow#slow"}});
+    let server = "6e1f6d0e-3f3b-4c7e-9d51-0a6f1d9f0001";
+    let answer = match what {
+        "migrate" => cloud.act(&cloud.admin(), volume, migrate).await,
+        "snapshot" => cloud.post(&token, "/snapshots", json!({"snapshot": {"volume_id": volume}})).await,
+        "reserve" => {
+            let body = json!({"attachment": {"volume_uuid": volume, "instance_uuid": server}});
+            cloud.post(&token, "/attachments", body).await
+        }
+        "delete" => cloud.delete(&token, &format!("/volumes/{volume}")).await,
+        _ => cloud.act(&token, volume, retype.clone()).await,
+    };
+    assert!((200..300).contains(&answer.status), "{what}: {}", String::from_utf8_lossy(&answer.bytes));
 }
 
 #[tokio::test]
