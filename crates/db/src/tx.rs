@@ -33,7 +33,7 @@ impl<S: Schema> Tx<S> {
 
     /// Runs a statement; the number of rows it changed. `name = ?` with the old value counts as changed everywhere.
     pub async fn execute(&mut self, sql: &str, args: Vec<Value>) -> Result<u64> {
-        let text = self.engine().statement(sql);
+        let text = self.statement(sql, &args)?;
         let done = on_engine!(&mut self.conn, text, args, |query, executor| query
             .execute(executor)
             .await
@@ -42,14 +42,14 @@ impl<S: Schema> Tx<S> {
     }
 
     pub async fn fetch_all(&mut self, sql: &str, args: Vec<Value>) -> Result<Vec<Row>> {
-        let text = self.engine().statement(sql);
+        let text = self.statement(sql, &args)?;
         let rows = on_engine!(&mut self.conn, text, args, |query, executor| collect(query.fetch_all(executor).await));
         rows.map_err(|error| self.failed(error, sql))
     }
 
     /// The first row, if there is one.
     pub async fn fetch_opt(&mut self, sql: &str, args: Vec<Value>) -> Result<Option<Row>> {
-        let text = self.engine().statement(sql);
+        let text = self.statement(sql, &args)?;
         let row = on_engine!(&mut self.conn, text, args, |query, executor| query
             .fetch_optional(executor)
             .await
@@ -109,6 +109,17 @@ impl<S: Schema> Tx<S> {
             Conn::Postgres(tx) => tx.rollback().await,
             Conn::MariaDb(tx) => tx.rollback().await,
         };
+    }
+
+    /// The statement as the engine wants it. PostgreSQL has no place for the character NUL in a text and the others
+    /// have: it is refused for all of them, as a fault of whoever sent it, so that a cloud answers alike on each.
+    fn statement(&self, sql: &str, args: &[Value]) -> Result<String> {
+        let nul = args.iter().any(|value| matches!(value, Value::Text(Some(text)) if text.contains('\0')));
+        if nul {
+            let error = Error::bad_request("Invalid input: the character NUL cannot be part of a text.");
+            return Err(error.because(format!("{}: {sql}", self.name)));
+        }
+        Ok(self.engine().statement(sql))
     }
 
     fn failed(&self, error: sqlx::Error, sql: &str) -> Error {

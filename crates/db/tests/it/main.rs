@@ -165,6 +165,22 @@ async fn text_compares_by_its_bytes() {
     .await;
 }
 
+/// PostgreSQL cannot store it, and what a client sends must not end as a fault of ours there alone.
+#[tokio::test]
+async fn a_text_with_nul_is_refused_everywhere() {
+    everywhere(|temp| async move {
+        let db = &temp.db;
+        let written = insert(db, "nul", 1, Some("a\0b")).await;
+        assert_eq!(written.unwrap_err().kind(), Kind::BadRequest);
+        let found = read!(db, "ids", |tx| tx.fetch_all("SELECT id FROM things WHERE note = ?", args!["\0"]).await);
+        assert_eq!(found.err().unwrap().kind(), Kind::BadRequest);
+        let found = read!(db, "one", |tx| tx.fetch_opt("SELECT id FROM things WHERE id = ?", args!["nul\0"]).await);
+        assert_eq!(found.err().unwrap().kind(), Kind::BadRequest);
+        assert!(ids(db, || Sql::new("SELECT id FROM things")).await.is_empty());
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn migrations_run_once_from_many_processes() {
     for engine in Engine::ALL {
