@@ -9,8 +9,10 @@ use umbel_core::{Error, Kind, Result};
 use umbel_driver::Capacity;
 
 use crate::errno::{ETIMEDOUT, Failed};
+use crate::fence::{self, Worker};
 use crate::ffi::{self, Client, Connection};
 use crate::figures::Figures;
+use crate::pool::CephName;
 use crate::predecessor;
 use crate::usage::Usage;
 
@@ -35,6 +37,8 @@ pub struct CephConfig {
     /// A directory of this process alone in which it notes its clients, so that a later one can shut out what a killed one
     /// left ([`crate::predecessor`]). None: what it left is in use until the cluster forgets it, after 30 s or later.
     pub clients: Option<PathBuf>,
+    /// The name under which others know this process who may take its work over ([`crate::fence`]). None: nobody does.
+    pub process: Option<String>,
     /// Control operations at a time; more wait. Measured: clones per second grow up to 16 and hardly beyond. What takes as
     /// long as a disk is large has as many turns of its own: sixteen roll-backs of terabytes do not keep a clone waiting.
     pub parallel: usize,
@@ -48,6 +52,7 @@ impl CephConfig {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             clients: None,
+            process: None,
             parallel: 16,
         }
     }
@@ -199,6 +204,22 @@ impl CephCluster {
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
     }
 
+    /// Has the cluster refuse what the process of this name still asks of it, also if that is this process: it gets a new
+    /// client then. Takes no turn, since whoever has one may be what hangs.
+    pub(crate) async fn shut_out(&self, pool: &CephName, process: &str) -> Result<()> {
+        let connection = self.connection().await?;
+        let (used, pool, of) = (connection.clone(), pool.clone(), process.to_owned());
+        let work = tokio::task::spawn_blocking(move || fence::shut_out(&used, &pool, &of));
+        let limit = self.config.operation_timeout();
+        let done = tokio::time::timeout(limit, work).await;
+        done.map_err(|_| silent(format!("a client was not shut out within {limit:?}")))?.map_err(Error::internal)??;
+        if self.config.process.as_deref() == Some(process) {
+            connection.condemn();
+            self.connection().await?;
+        }
+        Ok(())
+    }
+
     /// A turn of the connection in use; who waits for one of a connection that is replaced waits on with the others.
     async fn turn(&self, of: impl Fn(&Turns) -> &Arc<Semaphore>) -> OwnedSemaphorePermit {
         loop {
@@ -271,8 +292,9 @@ impl CephCluster {
         {
             return Err(failure.to_error());
         }
-        let config = self.config.clone();
-        let attempt = tokio::task::spawn_blocking(move || open(&config)).await.map_err(Error::internal)?;
+        let (config, before) = (self.config.clone(), self.connection.read().clone());
+        let attempt = tokio::task::spawn_blocking(move || succeed(&config, before.as_deref()));
+        let attempt = attempt.await.map_err(Error::internal)?;
         match attempt {
             Ok(connection) => {
                 let connection = Arc::new(connection);
@@ -321,6 +343,16 @@ impl Failure {
     }
 }
 
+/// A new connection, and the cluster refuses the one before if that is to be. Blocks.
+fn succeed(config: &CephConfig, before: Option<&Connection>) -> Result<Connection> {
+    let connection = open(config)?;
+    if let Some(before) = before.filter(|before| before.is_condemned()) {
+        let shut_out = before.address().and_then(|address| connection.shut_out(&[address]));
+        shut_out.map_err(|failed| failed.about("A client of the storage cluster"))?;
+    }
+    Ok(connection)
+}
+
 /// Blocks for as long as `connect_timeout`.
 fn open(config: &CephConfig) -> Result<Connection> {
     let because = |failed: Failed| {
@@ -349,8 +381,6 @@ fn open(config: &CephConfig) -> Result<Connection> {
         client.set(option, value).map_err(because)?;
     }
     let connection = client.connect().map_err(because)?;
-    if let Some(dir) = &config.clients {
-        predecessor::succeed(&connection, dir)?;
-    }
-    Ok(connection)
+    let gone = config.clients.as_ref().map(|dir| predecessor::succeed(&connection, dir)).transpose()?;
+    Ok(connection.used_by(Worker { process: config.process.clone(), gone: gone.unwrap_or_default() }))
 }

@@ -16,6 +16,7 @@ mod contents;
 mod hold;
 mod image;
 mod pool;
+mod roll;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -150,10 +151,19 @@ functions! {
     fn rados_write_op_create(rados_write_op_t, c_int, *const c_char);
     fn rados_write_op_operate(rados_write_op_t, rados_ioctx_t, *const c_char, *mut i64, c_int) -> c_int;
     fn rados_remove(rados_ioctx_t, *const c_char) -> c_int;
+    fn rados_stat(rados_ioctx_t, *const c_char, *mut u64, *mut i64) -> c_int;
     fn rados_lock_exclusive(
         rados_ioctx_t, *const c_char, *const c_char, *const c_char, *const c_char, *mut timeval, u8,
     ) -> c_int;
+    fn rados_lock_shared(
+        rados_ioctx_t, *const c_char, *const c_char, *const c_char, *const c_char, *const c_char, *mut timeval, u8,
+    ) -> c_int;
     fn rados_unlock(rados_ioctx_t, *const c_char, *const c_char, *const c_char) -> c_int;
+    fn rados_list_lockers(
+        rados_ioctx_t, *const c_char, *const c_char, *mut c_int, *mut c_char, *mut usize,
+        *mut c_char, *mut usize, *mut c_char, *mut usize, *mut c_char, *mut usize,
+    ) -> isize;
+    fn rados_break_lock(rados_ioctx_t, *const c_char, *const c_char, *const c_char, *const c_char) -> c_int;
     fn rados_application_list(rados_ioctx_t, *mut c_char, *mut usize) -> c_int;
 
     fn rbd_version(*mut c_int, *mut c_int, *mut c_int);

@@ -19,6 +19,7 @@ mod cluster;
 mod differ;
 mod doctor;
 mod errno;
+mod fence;
 mod ffi;
 mod figures;
 mod limits;

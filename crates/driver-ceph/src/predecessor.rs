@@ -16,8 +16,8 @@ use crate::ffi::Connection;
 /// Addresses of this process's clients, which are left alone: several clusters may share a directory.
 static OWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Notes this connection's client, and shuts out those of earlier processes. Blocks.
-pub fn succeed(connection: &Connection, dir: &Path) -> Result<()> {
+/// Notes this connection's client, and shuts out those of earlier processes, which it answers. Blocks.
+pub fn succeed(connection: &Connection, dir: &Path) -> Result<Vec<String>> {
     let about = |what: &str| format!("{what} in {}", dir.display());
     let failed = |failed: crate::errno::Failed| failed.about("A client of the storage cluster");
     let address = connection.address().map_err(failed)?;
@@ -26,24 +26,21 @@ pub fn succeed(connection: &Connection, dir: &Path) -> Result<()> {
     let noted = fs::read_to_string(&path).unwrap_or_default();
     let mut own = OWN.lock();
     own.push(address);
-    let (mut shut_out, mut left) = (false, Vec::new());
+    let (mut gone, mut left) = (Vec::new(), Vec::new());
     for line in noted.lines().filter(|line| !line.is_empty() && !own.iter().any(|known| known == line)) {
-        let command = format!(r#"{{"prefix": "osd blocklist", "blocklistop": "add", "addr": "{line}"}}"#);
-        match connection.mon_command(&command) {
-            Ok(_) => shut_out = true,
+        match connection.shut_out(&[line.to_owned()]) {
+            Ok(()) => gone.push(line.to_owned()),
             Err(error) => {
                 tracing::warn!(client = line, %error, "an earlier client could not be shut out; it is tried at the next start");
                 left.push(line);
             }
         }
     }
-    if shut_out {
-        connection.catch_up().map_err(failed)?;
-    }
     left.extend(own.iter().map(String::as_str));
     // Before the first use: a client that is not noted cannot be shut out.
     let draft = path.with_extension("new");
     fs::write(&draft, left.join("\n"))
         .and_then(|()| fs::rename(&draft, &path))
-        .map_err(|error| Error::internal(error).because(about("noting a client")))
+        .map_err(|error| Error::internal(error).because(about("noting a client")))?;
+    Ok(gone)
 }

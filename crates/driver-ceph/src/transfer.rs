@@ -131,7 +131,7 @@ async fn receive(
 ) -> Result<u64> {
     let room = ceph.room(cluster, disk).await?.unwrap_or(UNCOUNTED);
     let size = options.size.unwrap_or(FIRST_SIZE).max(options.min_size);
-    let image = create(cluster, ceph, disk, size).await?;
+    let (image, id) = create(cluster, ceph, disk, size).await?;
     let mut filling = Filling {
         cluster,
         ceph,
@@ -151,7 +151,7 @@ async fn receive(
         close(image).await;
         return filled;
     }
-    let undone = undo(cluster.clone(), ceph.clone(), disk.to_owned(), image, in_flight);
+    let undone = undo(cluster.clone(), ceph.clone(), (disk.to_owned(), id), image, in_flight);
     if hangs {
         // It would take many more requests without an answer, and tell the caller nothing new.
         tokio::spawn(undone);
@@ -166,7 +166,8 @@ pub async fn close(image: Arc<DataImage>) {
     let _ = tokio::task::spawn_blocking(move || image.close()).await;
 }
 
-async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -> Result<Arc<DataImage>> {
+/// The image, open for writing, and Ceph's id of it.
+async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -> Result<(Arc<DataImage>, String)> {
     let (ceph, disk, patience) = (ceph.clone(), disk.to_owned(), cluster.config().operation_timeout());
     let work = move |connection: &Arc<_>| {
         let pool = ceph.open(connection)?;
@@ -175,30 +176,38 @@ async fn create(cluster: &CephCluster, ceph: &CephName, disk: &str, size: u64) -
         let open = || {
             let image = pool.open(Which::Name(&disk), None, Access::Write)?;
             image.lock()?;
-            Ok(image)
+            let id = image.id()?;
+            Ok((image, id))
         };
-        let image = open().inspect_err(|_| {
+        let opened = open().inspect_err(|_| {
             let _ = pool.remove(&disk);
         });
-        Ok(DataImage::new(image.map_err(about)?, patience))
+        let (image, id) = opened.map_err(about)?;
+        Ok((DataImage::new(image, patience), id))
     };
     cluster.run(work).await
 }
 
 /// Takes back what was begun. The writes on their way must end before.
+///
+/// By its id: this goes on for minutes with a cluster that hangs, and after a process that stood still goes on. Meanwhile
+/// whoever took the work over may have made a disk of this name.
 async fn undo(
     cluster: Arc<CephCluster>,
     ceph: CephName,
-    disk: String,
+    (disk, id): (String, String),
     image: Arc<DataImage>,
     mut in_flight: FuturesUnordered<Written>,
 ) {
     while in_flight.next().await.is_some() {}
     close(image).await;
     for pause in UNDO_PAUSES {
-        let (pool, name) = (ceph.clone(), disk.clone());
+        let (pool, name, id) = (ceph.clone(), disk.clone(), id.clone());
         let remove = move |connection: &Arc<_>| {
-            pool.open(connection)?.remove(&name).map_err(|failed| failed.about(&pool.disk(&name)))
+            let at = pool.open(connection)?;
+            let same = || Ok(at.open(Which::Name(&name), None, Access::Read)?.id()? == id);
+            let removed = same().and_then(|same| if same { at.remove(&name) } else { Ok(()) });
+            removed.map_err(|failed| failed.about(&pool.disk(&name)))
         };
         let Err(error) = cluster.run(remove).await else { return };
         match error.kind() {

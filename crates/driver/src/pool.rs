@@ -361,6 +361,13 @@ pub trait Pool: Send + Sync {
 
     /// What [`Pool::limit`] has set.
     async fn limits(&self, disk: &str) -> Result<Limits>;
+
+    /// After this nothing takes effect any more of what the process of this name has asked for and has no answer to, for those
+    /// who take its work over. Of the caller's own process too, which can go on with the pool at once. A pool that one process
+    /// at a time works on has nothing to do.
+    async fn shut_out(&self, _process: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

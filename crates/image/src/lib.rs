@@ -32,7 +32,7 @@ use umbel_client::Transport;
 use umbel_core::{Clock, Error, Result, Rng};
 use umbel_db::Db;
 use umbel_driver::Pool;
-use umbel_workflow::Nudge;
+use umbel_workflow::{Nudge, Process};
 
 pub use api::service;
 pub use config::{Config, TwinPolicy};
@@ -73,6 +73,7 @@ struct Work {
     deleting: service::Deleting,
     /// Set once a runner is made.
     nudge: Nudge,
+    process: Option<Process>,
 }
 
 struct Regions {
@@ -111,6 +112,7 @@ impl Images {
             flattening: Semaphore::new(config.flatten_concurrency.max(1)),
             deleting: service::Deleting::default(),
             nudge: Nudge::default(),
+            process: None,
         };
         Ok(Images { db, stores, clock, rng, config, uploads: service::Uploads::default(), twins: Arc::default(), work })
     }
@@ -120,6 +122,13 @@ impl Images {
     #[must_use]
     pub fn with_regions(mut self, transport: Arc<dyn Transport>, identity: &str) -> Self {
         self.work.regions = Some(Regions { transport, identity: identity.to_owned() });
+        self
+    }
+
+    /// Has what another process left behind done only after that one is shut out, and lets others do so with this one.
+    #[must_use]
+    pub fn with_process(mut self, process: Process) -> Self {
+        self.work.process = Some(process);
         self
     }
 

@@ -1,6 +1,7 @@
 //! Puts a cloud together: the one file that names concrete drivers, transports and databases.
 
 mod compute;
+mod fence;
 mod trust;
 mod volume;
 
@@ -25,6 +26,7 @@ use umbel_http::{App, Service};
 use umbel_identity::{BootstrapSpec, EndpointSpec, Identity, IdentitySchema};
 use umbel_image::Images;
 
+use self::fence::Alone;
 use crate::cli::Role;
 use crate::config::{AgentConfig, Config, HypervisorKind, PoolConfig, PoolDriver};
 use crate::doctor::Finding;
@@ -226,7 +228,10 @@ async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -
         max_image_size: config.max_size_gib.saturating_mul(umbel_core::GIB),
         ..config.options.clone()
     };
+    let pools = || [&config.pool].into_iter().chain(&config.stores);
+    let alone = Alone::hold(parts.config, "image", pools())?;
     let images = Images::new(db, stores, parts.clock.clone(), parts.rng.clone(), settings)?;
+    let images = images.with_process(storage.process(pools())?);
     let images = Arc::new(match parts.login.places().identity() {
         Some(identity) => images.with_regions(parts.ways.clone(), identity),
         None => images,
@@ -236,10 +241,12 @@ async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -
         images.take_over().await?;
     }
     let kept = images.clone();
-    behind.push(Behind::new(move |mut stop| {
+    behind.push(Behind::new(move |mut stop| async move {
+        let _alone = alone;
         kept.run_background(async move {
             let _ = stop.wait_for(|stop| *stop).await;
         })
+        .await;
     }));
     Ok(images)
 }
@@ -347,12 +354,15 @@ pub struct Storage {
     stores: Vec<Arc<LocalStore>>,
     /// The world of what is simulated; one per process, so that simulated hosts share their pools.
     world: Arc<Simulation>,
+    /// This process's name in Ceph, and that of its work in databases.
+    process: String,
 }
 
 impl Storage {
     /// For a process that works on no disks.
     fn none() -> Storage {
-        Storage { pools: Vec::new(), stores: Vec::new(), world: Simulation::new(Mode::Timed(Timings::default())) }
+        let world = Simulation::new(Mode::Timed(Timings::default()));
+        Storage { pools: Vec::new(), stores: Vec::new(), world, process: String::new() }
     }
 
     /// Opens all pools. A Ceph cluster need not answer yet.
@@ -360,7 +370,8 @@ impl Storage {
         let start = Duration::from_millis(config.agent.simulated_start_ms);
         let of = [(umbel_driver::Operation::Start, start)].into();
         let world = Simulation::new(Mode::Timed(Timings { each: Duration::ZERO, of }));
-        let mut opened = Opened { stores: HashMap::new(), clusters: HashMap::new() };
+        let process = rng.uuid().to_string();
+        let mut opened = Opened { stores: HashMap::new(), clusters: HashMap::new(), process: &process };
         let mut pools = Vec::new();
         for pool in config.effective_pools() {
             let driver = opened.pool(config, &pool, &world, rng).await?;
@@ -371,7 +382,8 @@ impl Storage {
             };
             pools.push(HostPool { pool: driver, tier: pool.tier, driver: kind.to_owned(), shared });
         }
-        Ok(Storage { pools, stores: opened.stores.into_values().collect(), world })
+        let stores = opened.stores.into_values().collect();
+        Ok(Storage { pools, stores, world, process })
     }
 
     pub fn pool(&self, name: &str) -> Result<Arc<dyn Pool>> {
@@ -400,12 +412,13 @@ impl Storage {
 }
 
 /// Stores and clusters that pools share.
-struct Opened {
+struct Opened<'a> {
     stores: HashMap<PathBuf, Arc<LocalStore>>,
     clusters: HashMap<(PathBuf, String), Arc<CephCluster>>,
+    process: &'a str,
 }
 
-impl Opened {
+impl Opened<'_> {
     async fn pool(
         &mut self,
         config: &Config,
@@ -426,7 +439,7 @@ impl Opened {
                 let cluster = self
                     .clusters
                     .entry((conf.clone(), user.clone()))
-                    .or_insert_with(|| CephCluster::new(ceph(config, conf, user)));
+                    .or_insert_with(|| CephCluster::new(ceph(config, conf, user, self.process)));
                 let ceph_pool = ceph_pool.as_deref().unwrap_or(&pool.name);
                 Arc::new(CephPool::new(cluster.clone(), &pool.name, ceph_pool))
             }
@@ -434,8 +447,9 @@ impl Opened {
     }
 }
 
-fn ceph(config: &Config, conf: &Path, user: &str) -> CephConfig {
-    CephConfig { clients: Some(config.dir.join("ceph")), ..CephConfig::new(conf, user) }
+fn ceph(config: &Config, conf: &Path, user: &str, process: &str) -> CephConfig {
+    let clients = Some(config.dir.join("ceph"));
+    CephConfig { clients, process: Some(process.to_owned()), ..CephConfig::new(conf, user) }
 }
 
 /// The hosts that this process stands for, by name.

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use umbel_core::{Clock, Error, Result, Rng};
 use umbel_db::Db;
 use umbel_driver::Pool;
-use umbel_workflow::Nudge;
+use umbel_workflow::{Nudge, Process};
 
 use crate::backup::Targets;
 
@@ -71,6 +71,8 @@ pub struct VolumesParts {
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub config: Config,
+    /// Where other processes may take this one's flows over; none: the flows of one that is gone are taken over as they are.
+    pub process: Option<Process>,
 }
 
 /// The service's state.
@@ -87,6 +89,7 @@ pub struct Volumes {
     pub(crate) backups: Targets,
     pub(crate) backup_turns: Semaphore,
     pub(crate) nudge: Nudge,
+    pub(crate) process: Option<Process>,
 }
 
 impl Volumes {
@@ -95,7 +98,7 @@ impl Volumes {
     /// # Errors
     /// `BadRequest` for no backends, two of one name, a name that host strings cannot hold, or several defaults.
     pub fn new(parts: VolumesParts) -> Result<Arc<Self>> {
-        let VolumesParts { db, backends, images, servers, clock, rng, config } = parts;
+        let VolumesParts { db, backends, images, servers, clock, rng, config, process } = parts;
         let distinct: std::collections::BTreeSet<&str> = backends.iter().map(|one| one.name.as_str()).collect();
         let valid = |one: &Backend| !one.name.is_empty() && one.name.len() <= 64 && !one.name.contains(['@', '#']);
         if backends.is_empty() || distinct.len() != backends.len() || !backends.iter().all(valid) {
@@ -119,6 +122,7 @@ impl Volumes {
             clock,
             rng,
             config,
+            process,
         }))
     }
 

@@ -10,11 +10,13 @@
 //! Steps are an enum and state is a struct: a flow that reads what no step wrote does not compile. (Refused: saga
 //! libraries that carry strings to JSON values between closures.)
 
+mod fence;
 mod flow;
 pub mod harness;
 mod row;
 mod runner;
 
+pub use fence::{Fence, Process};
 pub use flow::{Flow, Next, Run, Step};
 pub use harness::{Crash, Moment};
 pub use row::{NewFlow, TABLE, TABLE_INDEX, enqueue, finish, pending, under_way};

@@ -99,8 +99,8 @@ pub(crate) struct Leased {
 
 const COLUMNS: &str = "id, kind, step, direction, target, state, error_kind, error, attempt, deadline, generation, request_id, created_at";
 
-/// Takes up to `limit` due rows that nobody holds. Those that are `mine`, by id and kind, run here although their leases
-/// ran out: nobody has taken them, so they are held on to.
+/// Takes up to `limit` due rows that nobody holds, or nobody but this owner. Those that are `mine`, by id and kind, run
+/// here although their leases ran out: nobody has taken them, so they are held on to.
 pub(crate) async fn lease<S: Schema>(
     tx: &mut Tx<S>,
     owner: &str,
@@ -109,10 +109,10 @@ pub(crate) async fn lease<S: Schema>(
     limit: usize,
 ) -> Result<Vec<Leased>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM workflows WHERE run_at <= ? AND lease_until < ? ORDER BY run_at LIMIT {limit} \
-         FOR UPDATE SKIP LOCKED"
+        "SELECT {COLUMNS} FROM workflows WHERE run_at <= ? AND lease_until < ? \
+         AND (lease_owner IS NULL OR lease_owner = ?) ORDER BY run_at LIMIT {limit} FOR UPDATE SKIP LOCKED"
     );
-    let rows = tx.fetch_all(&sql, args![now, now]).await?;
+    let rows = tx.fetch_all(&sql, args![now, now, owner]).await?;
     let mut leased = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut flow = read(row)?;
@@ -152,6 +152,20 @@ pub(crate) async fn release<S: Schema>(tx: &mut Tx<S>, owner: Option<&str>) -> R
             tx.execute("UPDATE workflows SET lease_until = 0, lease_owner = NULL", vec![]).await?;
         }
     }
+    Ok(())
+}
+
+/// Those whose leases ran out, so that they died, stand still, or are cut off from the database.
+pub(crate) async fn lapsed<S: Schema>(tx: &mut Tx<S>, owner: &str, now: Timestamp) -> Result<Vec<String>> {
+    let sql = "SELECT DISTINCT lease_owner FROM workflows WHERE lease_until < ? AND lease_owner <> ?";
+    let rows = tx.fetch_all(sql, args![now, owner]).await?;
+    rows.iter().map(|row| row.text("lease_owner")).collect()
+}
+
+/// Sets free what this owner has left.
+pub(crate) async fn disown<S: Schema>(tx: &mut Tx<S>, owner: &str, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE workflows SET lease_until = 0, lease_owner = NULL WHERE lease_owner = ? AND lease_until < ?";
+    tx.execute(sql, args![owner, now]).await?;
     Ok(())
 }
 
@@ -223,11 +237,12 @@ async fn remove<S: Schema>(tx: &mut Tx<S>, id: &str, kind: &str, generation: i64
     tx.execute(sql, args![id, kind, generation]).await
 }
 
-/// When the next row is due, or comes free from a lease; `None` if there is none.
-pub(crate) async fn next_due<S: Schema>(tx: &mut Tx<S>, now: Timestamp) -> Result<Option<Timestamp>> {
+/// When the next row is due, or comes free from a lease; `None` if there is none. Not counted is what others have left and
+/// nobody has set free yet.
+pub(crate) async fn next_due<S: Schema>(tx: &mut Tx<S>, owner: &str, now: Timestamp) -> Result<Option<Timestamp>> {
     let sql = "SELECT MIN(run_at) AS free, (SELECT MIN(lease_until) FROM workflows WHERE lease_until >= ?) AS held \
-               FROM workflows WHERE lease_until < ?";
-    let row = tx.fetch_one(sql, args![now, now]).await?;
+               FROM workflows WHERE lease_until < ? AND (lease_owner IS NULL OR lease_owner = ?)";
+    let row = tx.fetch_one(sql, args![now, now, owner]).await?;
     Ok([row.opt_time("free")?, row.opt_time("held")?].into_iter().flatten().min())
 }
 

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use umbel_core::{Clock, Error, Kind, Result, Rng};
 use umbel_db::{Db, Schema, read, tx};
 
+use crate::fence::{Fence, Fencing, NoFence, Process};
 use crate::flow::{Flow, Next, Run, Step};
 use crate::harness::{Crash, Moment};
 use crate::row::{self, Direction, Leased};
@@ -56,6 +58,10 @@ pub struct Runner<S> {
     flows: HashMap<&'static str, Arc<dyn Erased<S>>>,
     nudge: Nudge,
     under_way: Arc<UnderWay>,
+    fence: Arc<dyn Fence>,
+    fencing: Fencing,
+    /// Steps of this process were broken off, and what they began has not been shut out yet.
+    broken_off: AtomicBool,
 }
 
 /// Id and kind of every flow that runs in this process: whatever became of its lease, it does not run twice here.
@@ -83,7 +89,27 @@ impl Drop for Turn {
 impl<S: Schema> Runner<S> {
     pub fn new(db: Db<S>, clock: Arc<dyn Clock>, rng: &dyn Rng, config: RunnerConfig) -> Self {
         let owner = rng.uuid().to_string();
-        Runner { db, clock, owner, config, flows: HashMap::new(), nudge: Nudge::default(), under_way: Arc::default() }
+        Runner {
+            db,
+            clock,
+            owner,
+            config,
+            flows: HashMap::new(),
+            nudge: Nudge::default(),
+            under_way: Arc::default(),
+            fence: Arc::new(NoFence),
+            fencing: Fencing::default(),
+            broken_off: AtomicBool::new(false),
+        }
+    }
+
+    #[must_use]
+    pub fn fenced(mut self, process: Option<&Process>) -> Self {
+        if let Some(process) = process {
+            self.owner.clone_from(&process.name);
+            self.fence = process.fence.clone();
+        }
+        self
     }
 
     #[must_use]
@@ -132,7 +158,7 @@ impl<S: Schema> Runner<S> {
                 () = self.nudge.0.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(_) = running.join_next(), if slots.available_permits() == 0 => {}
-                () = lapsed.notified() => leave(&mut running).await,
+                () = lapsed.notified() => self.leave(&mut running).await,
                 // A sender that is gone can say no more; it is taken for a word to stop.
                 changed = stop.changed() => if changed.is_err() { break },
             }
@@ -140,7 +166,7 @@ impl<S: Schema> Runner<S> {
         loop {
             tokio::select! {
                 ended = running.join_next() => if ended.is_none() { break },
-                () = lapsed.notified() => leave(&mut running).await,
+                () = lapsed.notified() => self.leave(&mut running).await,
             }
         }
         renewing.abort();
@@ -163,8 +189,8 @@ impl<S: Schema> Runner<S> {
                 return Ok(());
             }
             let now = self.clock.now();
-            let idle = read!(self.db, "next due flow", |tx| row::next_due(tx, now).await)?.is_none();
-            if idle && running.is_empty() {
+            let next = read!(self.db, "next due flow", |tx| row::next_due(tx, &self.owner, now).await)?;
+            if next.is_none() && running.is_empty() && !self.inherit(&mut running).await? {
                 return Ok(());
             }
             if tokio::time::Instant::now() > deadline {
@@ -180,13 +206,18 @@ impl<S: Schema> Runner<S> {
 
     /// Starts what is due; how long until something may be due again.
     async fn start_due(self: &Arc<Self>, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> Result<Duration> {
+        if self.broken_off.load(Ordering::Relaxed) {
+            self.fence.shut_out(&self.owner).await?;
+            self.broken_off.store(false, Ordering::Relaxed);
+        }
+        self.inherit(running).await?;
         loop {
             let free = slots.available_permits();
             if free == 0 {
                 return Ok(self.config.sweep);
             }
             let now = self.clock.now();
-            let due = read!(self.db, "next due flow", |tx| row::next_due(tx, now).await)?;
+            let due = read!(self.db, "next due flow", |tx| row::next_due(tx, &self.owner, now).await)?;
             match due {
                 Some(due) if due <= now => {}
                 Some(due) => return Ok(due.since(now).min(self.config.sweep)),
@@ -210,6 +241,42 @@ impl<S: Schema> Runner<S> {
                 });
             }
         }
+    }
+
+    /// Breaks all steps off, as the death of the process would. What they asked for last may still be under way: it is shut out
+    /// before a step runs here again, as it is by others.
+    async fn leave(&self, running: &mut JoinSet<()>) {
+        self.broken_off.store(true, Ordering::Relaxed);
+        running.shutdown().await;
+    }
+
+    /// Sets free what is left of owners that are not heard of, when they are shut out; each in a task of its own, since what
+    /// they worked on may not answer. Whether there are any.
+    async fn inherit(self: &Arc<Self>, running: &mut JoinSet<()>) -> Result<bool> {
+        let now = self.clock.now();
+        let gone = read!(self.db, "owners that are gone", |tx| row::lapsed(tx, &self.owner, now).await)?;
+        for shutting_out in gone.iter().filter_map(|gone| self.fencing.begin(gone)) {
+            let runner = self.clone();
+            running.spawn(async move {
+                let gone = &shutting_out.owner;
+                let freed = async {
+                    runner.fence.shut_out(gone).await?;
+                    tx!(runner.db, "take over flows", |tx| row::disown(tx, gone, now).await)
+                };
+                match freed.await {
+                    Ok(()) => runner.nudge.now(),
+                    Err(error) => {
+                        tracing::warn!(
+                            process = gone,
+                            cause = error.cause(),
+                            "its flows are not taken over yet: {error}"
+                        );
+                        tokio::time::sleep(runner.config.sweep).await;
+                    }
+                }
+            });
+        }
+        Ok(!gone.is_empty())
     }
 
     async fn one(&self, flow: Leased, turn: Turn) {
@@ -279,12 +346,6 @@ impl<S: Schema> Runner<S> {
             false => Ok(()),
         }
     }
-}
-
-/// Breaks all steps off, as the death of the process would. What they asked for last may still be done; nothing more is
-/// asked for beside those who hold the flows now.
-async fn leave(running: &mut JoinSet<()>) {
-    running.shutdown().await;
 }
 
 /// A flow whose types are forgotten, so that one runner holds many.

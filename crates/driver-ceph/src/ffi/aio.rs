@@ -143,7 +143,12 @@ struct Answer<B> {
 impl<B> Answer<B> {
     async fn answer(self, image: &DataImage) -> Result<(usize, B), Failed> {
         let (call, image, patience) = (self.call, image.image()?, image.patience);
-        let Ok(answer) = tokio::time::timeout(patience, self.answer).await else {
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(patience, self.answer) => answer,
+            // librbd waits for a lock that a client that is shut out never gets.
+            () = image.connection.condemnation() => return Err(Failed { errno: ESHUTDOWN, call }),
+        };
+        let Ok(answer) = answer else {
             return Err(image.check(call, -ETIMEDOUT).err().unwrap_or(Failed { errno: ETIMEDOUT, call }));
         };
         // The sender cannot vanish before it has sent, unless librbd forgets an operation.

@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::{Api, c_text, from_c, rados_ioctx_t, rados_t};
 use crate::errno::{EINVAL, ESHUTDOWN, ETIMEDOUT, Failed};
+use crate::fence::{self, Worker};
 
 /// Threads on which librados and librbd go on with what they have begun; no data pass through them.
 pub const THREADS: &str = "librados_thread_count";
+
+/// Seconds for which a client is refused: longer than one stands still that goes on some day.
+const SHUT_OUT_FOR: &str = "86400.0";
 
 /// The room that a fsid takes: 36 characters and the end.
 const FSID_LEN: usize = 37;
@@ -83,7 +88,15 @@ impl Client {
         Failed::check("rados_cluster_fsid", answer)?;
         // SAFETY: the library has ended what it wrote with a zero.
         let fsid = unsafe { from_c(text.as_ptr()) };
-        Ok(Connection { client: self, fsid, lost: AtomicBool::new(false), with_trash: Mutex::default() })
+        Ok(Connection {
+            client: self,
+            fsid,
+            lost: AtomicBool::new(false),
+            condemned: watch::Sender::new(false),
+            with_trash: Mutex::default(),
+            worker: Worker::default(),
+            enrolled: Mutex::default(),
+        })
     }
 }
 
@@ -100,11 +113,21 @@ pub struct Connection {
     client: Client,
     fsid: String,
     lost: AtomicBool,
+    condemned: watch::Sender<bool>,
     /// Ids of the pools that are known to have a trash.
     pub(super) with_trash: Mutex<HashSet<i64>>,
+    worker: Worker,
+    /// Ids of the pools that have this client on their roll.
+    enrolled: Mutex<HashSet<i64>>,
 }
 
 impl Connection {
+    #[must_use]
+    pub fn used_by(mut self, worker: Worker) -> Self {
+        self.worker = worker;
+        self
+    }
+
     pub fn fsid(&self) -> &str {
         &self.fsid
     }
@@ -143,6 +166,41 @@ impl Connection {
         self.lost.store(true, Ordering::Relaxed);
     }
 
+    /// [`Connection::lose`], and the next client has the cluster refuse this one before it is used.
+    pub fn condemn(&self) {
+        self.lose();
+        self.condemned.send_replace(true);
+    }
+
+    pub fn is_condemned(&self) -> bool {
+        *self.condemned.borrow()
+    }
+
+    /// Returns when it is condemned.
+    pub async fn condemnation(&self) {
+        // It fails when the sender is gone, which is part of this.
+        let _ = self.condemned.subscribe().wait_for(|condemned| *condemned).await;
+    }
+
+    /// For what takes names away: a call that was given up may come to it long after others have used the name again.
+    pub(super) fn check_kept(&self, call: &'static str) -> Result<(), Failed> {
+        match self.is_lost() {
+            true => Err(Failed { errno: ESHUTDOWN, call }),
+            false => Ok(()),
+        }
+    }
+
+    /// Has the cluster refuse these clients, and returns when no later request can be overtaken by one of theirs.
+    pub fn shut_out(&self, addresses: &[String]) -> Result<(), Failed> {
+        for address in addresses {
+            let command = format!(
+                r#"{{"prefix": "osd blocklist", "blocklistop": "add", "addr": "{address}", "expire": {SHUT_OUT_FOR}}}"#
+            );
+            self.mon_command(&command)?;
+        }
+        if addresses.is_empty() { Ok(()) } else { self.catch_up() }
+    }
+
     /// This client as the cluster names it: `127.0.0.1:0/3513701192`.
     pub fn address(&self) -> Result<String, Failed> {
         let mut text = ptr::null_mut::<c_char>();
@@ -157,7 +215,7 @@ impl Connection {
     }
 
     /// Waits until this client knows what the monitors have decided so far.
-    pub fn catch_up(&self) -> Result<(), Failed> {
+    fn catch_up(&self) -> Result<(), Failed> {
         // SAFETY: the handle is alive.
         let answer = unsafe { (self.api().rados_wait_for_latest_osdmap)(self.client.cluster) };
         self.check("rados_wait_for_latest_osdmap", answer).map(drop)
@@ -211,12 +269,13 @@ impl Connection {
     /// A connection of its own, for the few calls that wait on librados' threads for those very threads; with
     /// [`THREADS`] at one they would wait without end.
     pub(super) fn with_threads(&self) -> Result<Arc<Connection>, Failed> {
+        self.check_kept("rados_connect")?;
         let mut client = self.client.another()?;
         client.set(THREADS, "3".to_owned())?;
         client.connect().map(Arc::new)
     }
 
-    /// `ENOENT` if the cluster has no such pool.
+    /// `ENOENT` if the cluster has no such pool. The client is on its roll from then on.
     pub fn pool(self: &Arc<Self>, pool: &str) -> Result<IoCtx, Failed> {
         let text = c_text(pool)?;
         let mut handle = ptr::null_mut();
@@ -228,7 +287,9 @@ impl Connection {
         unsafe { (self.api().rados_set_pool_full_try)(handle) };
         // SAFETY: as above.
         let id = unsafe { (self.api().rados_ioctx_get_id)(handle) };
-        Ok(IoCtx { connection: self.clone(), handle, id, name: pool.into() })
+        let pool = IoCtx { connection: self.clone(), handle, id, name: pool.into() };
+        fence::enroll(&pool, &self.worker)?;
+        Ok(pool)
     }
 }
 
@@ -260,6 +321,14 @@ impl IoCtx {
     /// Another pool, by the same connection.
     pub fn beside(&self, pool: &str) -> Result<IoCtx, Failed> {
         self.connection.pool(pool)
+    }
+
+    /// Whether `enroll` has been done for this client, which is remembered.
+    pub fn enrolled_once(&self, enroll: impl FnOnce(&IoCtx) -> Result<bool, Failed>) -> Result<(), Failed> {
+        if !self.connection.enrolled.lock().contains(&self.id) && enroll(self)? {
+            self.connection.enrolled.lock().insert(self.id);
+        }
+        Ok(())
     }
 
     /// Names of the applications that the pool is enabled for, `rbd` among them if all is well.

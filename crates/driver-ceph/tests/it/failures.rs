@@ -134,7 +134,11 @@ async fn a_full_pool_says_so_within_seconds() {
         let shown = async || pool.capacity().await.is_ok_and(|capacity| capacity.free == 0);
         eventually("the figures show it", shown).await;
     }
-    assert_eq!(pool.remove("image").await.unwrap(), Removed::Gone, "a full pool can be emptied");
+    // Also by a process that is not on its roll yet, for which there is no room either.
+    let newcomer =
+        CephCluster::new(CephConfig { process: Some("newcomer".to_owned()), ..CephConfig::new(conf(), "admin") });
+    let removed = own.open(&newcomer).remove("image").await.unwrap();
+    assert_eq!(removed, Removed::Gone, "a full pool can be emptied");
     tool("ceph", &["osd", "pool", "set-quota", &own.name, "max_bytes", "0"]);
     eventually("there is room again", async || pool.create("disk", 1 << 30).await.is_ok()).await;
 }

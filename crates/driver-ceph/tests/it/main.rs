@@ -6,6 +6,7 @@
 mod conformance;
 mod convert;
 mod failures;
+mod fencing;
 mod objects;
 mod stalls;
 mod support;

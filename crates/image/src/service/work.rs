@@ -50,6 +50,7 @@ impl Images {
     pub fn runner(self: &Arc<Self>, config: RunnerConfig) -> Arc<Runner<Image>> {
         let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config)
             .nudged_by(&self.work.nudge)
+            .fenced(self.work.process.as_ref())
             .with(ImportFlow(self.clone()))
             .with(FlattenFlow(self.clone()))
             .with(DiscardFlow(self.clone()))

@@ -7,6 +7,7 @@ use umbel_core::Result;
 use umbel_driver::Pool;
 use umbel_volume::{Backend, Connection, Volumes, VolumesParts};
 
+use super::fence::Alone;
 use super::{Behind, Parts, Storage, migrated};
 use crate::config::{Config, PoolDriver};
 use crate::neighbours::Neighbours;
@@ -25,6 +26,7 @@ pub(super) async fn volume(
     let neighbours = Arc::new(Neighbours::new(parts.login.clone()));
     let mut config = parts.config.volume.options.clone();
     config.backup.directory = backups(parts);
+    let alone = Alone::hold(parts.config, "volume", &names)?;
     let volumes = Volumes::new(VolumesParts {
         db: migrated(parts.config, &parts.config.database.volume, "volume").await?,
         backends: names.iter().enumerate().map(backend).collect::<Result<_>>()?,
@@ -33,16 +35,19 @@ pub(super) async fn volume(
         clock: parts.clock.clone(),
         rng: parts.rng.clone(),
         config,
+        process: Some(storage.process(&names)?),
     })?;
     if parts.config.database.volume.is_none() {
         // As with the conductor's flows.
         volumes.take_over().await?;
     }
     let kept = volumes.clone();
-    behind.push(Behind::new(move |mut stop| {
+    behind.push(Behind::new(move |mut stop| async move {
+        let _alone = alone;
         kept.run_background(async move {
             let _ = stop.wait_for(|stop| *stop).await;
         })
+        .await;
     }));
     Ok(Some(volumes))
 }

@@ -17,8 +17,8 @@ const WAIT: Duration = Duration::from_secs(2);
 impl Volumes {
     /// What does the flows of this service. [`Volumes::run_background`] runs one; tests make theirs.
     pub fn runner(self: &Arc<Self>, config: RunnerConfig) -> Arc<Runner<Volume>> {
-        let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config).nudged_by(&self.nudge);
-        Arc::new(flows::all(runner, self))
+        let runner = Runner::new(self.db.clone(), self.clock.clone(), &*self.rng, config);
+        Arc::new(flows::all(runner.nudged_by(&self.nudge).fenced(self.process.as_ref()), self))
     }
 
     /// There is something to do.

@@ -297,6 +297,7 @@ fn made(
         clock: clock.clone(),
         rng: Arc::new(SystemRng::new()),
         config: config.clone(),
+        process: None,
     };
     Volumes::new(parts).unwrap()
 }

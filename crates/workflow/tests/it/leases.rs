@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use umbel_core::{Clock, Error, ManualClock, Result, SystemClock, SystemRng, Timestamp};
 use umbel_db::testing::{fresh, open_all};
 use umbel_db::{Db, Engine, args, read, tx};
-use umbel_workflow::{Flow, NewFlow, Next, Run, Runner, RunnerConfig, Step, enqueue, finish, pending};
+use umbel_workflow::{Fence, Flow, NewFlow, Next, Process, Run, Runner, RunnerConfig, Step, enqueue, finish, pending};
 
 use crate::{Test, eventually};
 
@@ -117,6 +117,29 @@ impl Flow for Trip {
     }
 }
 
+/// Refuses until it is let, and notes both.
+struct Gatekeeper {
+    name: &'static str,
+    lets: watch::Receiver<bool>,
+    log: Log,
+}
+
+impl Gatekeeper {
+    fn process(self) -> Process {
+        Process { name: self.name.to_owned(), fence: Arc::new(self) }
+    }
+}
+
+#[async_trait]
+impl Fence for Gatekeeper {
+    async fn shut_out(&self, process: &str) -> Result<()> {
+        let lets = *self.lets.borrow();
+        let what = if lets { "shuts out" } else { "cannot shut out" };
+        self.log.lock().push(format!("{} {what} {process}", self.name));
+        if lets { Ok(()) } else { Err(Error::unavailable("The cluster does not answer.")) }
+    }
+}
+
 /// The flow whose first step is held; others just end.
 const HELD: &str = "t";
 
@@ -188,6 +211,46 @@ async fn what_a_step_comes_to_after_its_lease_counts_for_nothing() {
     }
 }
 
+/// What the first process has begun is made harmless before the second one begins anything.
+#[tokio::test]
+async fn nothing_is_taken_over_before_its_owner_is_shut_out() {
+    for db in open_all::<Test>().await {
+        let (db, log) = (&db.db, Log::default());
+        begin(db, HELD, START).await;
+        let config = RunnerConfig { sweep: Duration::from_millis(50), ..RunnerConfig::default() };
+        let (let_it, lets) = watch::channel(false);
+        let process = |name: &'static str, now, lets: watch::Receiver<bool>| {
+            let (open, gate) = watch::channel(false);
+            let trip = Trip { db: db.clone(), name, gate, outcome: Outcome::Goes, log: log.clone() };
+            let fence = Gatekeeper { name, lets, log: log.clone() };
+            let clock = Arc::new(ManualClock::at(now));
+            let runner = Runner::new(db.clone(), clock, &SystemRng::new(), config.clone()).with(trip);
+            let runner = Arc::new(runner.fenced(Some(&fence.process())));
+            (open, tokio::spawn(async move { runner.run_until_idle(LIMIT).await }))
+        };
+        let (first_open, first) = process("first", START, lets.clone());
+        eventually("the first is at it", async || said(&log, "first there")).await;
+        let later = START.plus(config.lease + Duration::from_secs(1));
+        begin(db, "u", later).await;
+        let (second_open, second) = process("second", later, lets);
+        eventually("it is refused", async || said(&log, "second cannot shut out first")).await;
+        // That concerns nothing but what the first one has.
+        eventually("others pass", async || said(&log, "second passes by")).await;
+        assert!(!said(&log, "second there"), "{:?}: {:?}", db.engine(), log.lock());
+        let_it.send_replace(true);
+        eventually("the second is at it", async || said(&log, "second there")).await;
+        second_open.send_replace(true);
+        second.await.unwrap().unwrap();
+        first_open.send_replace(true);
+        first.await.unwrap().unwrap();
+        let mut lines = log.lock().clone();
+        lines.dedup();
+        let at = |what: &str| lines.iter().position(|line| line == what);
+        assert!(at("second shuts out first") < at("second there"), "{:?}: {lines:?}", db.engine());
+        assert_eq!(lines.iter().filter(|line| *line == "second shuts out first").count(), 1, "{lines:?}");
+    }
+}
+
 /// A process that is alone takes nobody's flow for abandoned, least of all one that it runs.
 #[tokio::test]
 async fn a_flow_does_not_run_twice_in_one_process() {
@@ -225,7 +288,9 @@ async fn a_process_that_loses_the_database_breaks_its_steps_off() {
     let (open, gate) = watch::channel(false);
     let trip = Trip { db: db.clone(), name: "one", gate, outcome: Outcome::Goes, log: log.clone() };
     let config = RunnerConfig { lease: Duration::from_secs(3), ..RunnerConfig::default() };
-    let runner = Arc::new(Runner::new(db.clone(), Arc::new(SystemClock), &SystemRng::new(), config).with(trip));
+    let fence = Gatekeeper { name: "one", lets: watch::channel(true).1, log: log.clone() };
+    let runner = Runner::new(db.clone(), Arc::new(SystemClock), &SystemRng::new(), config).with(trip);
+    let runner = Arc::new(runner.fenced(Some(&fence.process())));
     let (stop, stopped) = watch::channel(false);
     let running = tokio::spawn(runner.run(stopped));
     eventually("it is within its step", async || said(&log, "one there")).await;
@@ -247,4 +312,9 @@ async fn a_process_that_loses_the_database_breaks_its_steps_off() {
     eventually("it is done again, and whole", async || said(&log, "one ends")).await;
     stop.send_replace(true);
     running.await.unwrap();
+    // What it asked for last comes to its end, or to nothing, before it asks again.
+    let lines = log.lock().clone();
+    let after = |from: usize, what: &str| from + lines[from..].iter().position(|line| line == what).expect(what);
+    let left = after(0, "one leaves");
+    assert!(after(left, "one shuts out one") < after(left, "one there"), "{lines:?}");
 }
