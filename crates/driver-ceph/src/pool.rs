@@ -192,20 +192,12 @@ impl Pool for CephPool {
     }
 
     async fn remove_snapshot(&self, disk: &str, snapshot: &str) -> Result<()> {
-        let snapshot = snapshot.to_owned();
-        let disk = disk.to_owned();
+        let (disk, snapshot) = (disk.to_owned(), snapshot.to_owned());
         self.run(move |ceph, pool| {
-            let which = Which::Name(&disk);
-            let removed = pool
-                .unprotect(which, &[&snapshot])
-                .and_then(|()| pool.open(which, None, Access::Write)?.remove_snapshot(&snapshot));
-            match removed {
-                // The snapshot, or the disk.
-                Err(failed) if failed.is(ENOENT) => {
-                    pool.open(which, None, Access::Read).map(drop).map_err(|failed| failed.about(&ceph.disk(&disk)))
-                }
-                removed => removed.map_err(|failed| failed.about(&ceph.snapshot(&disk, &snapshot))),
-            }
+            point::remove(pool, &disk, &snapshot).map_err(|failed| {
+                let subject = if failed.is(ENOENT) { ceph.disk(&disk) } else { ceph.snapshot(&disk, &snapshot) };
+                failed.about(&subject)
+            })
         })
         .await
     }
@@ -350,6 +342,10 @@ impl Pool for CephPool {
     async fn limits(&self, disk: &str) -> Result<Limits> {
         let disk = disk.to_owned();
         self.run(move |ceph, pool| limits::get(ceph, pool, &disk)).await
+    }
+
+    async fn shut_out(&self, process: &str) -> Result<()> {
+        self.cluster.shut_out(&self.ceph, process).await
     }
 }
 

@@ -18,46 +18,56 @@ use crate::pool::CephName;
 const MARK: &str = "umbel.removed";
 
 /// Removing may run twice, and may have broken off anywhere the first time.
+///
+/// librbd opens the image as often as it must, and refuses one that has snapshots, removed ones among them, before it changes
+/// anything. So it is asked first: most disks have none.
 pub fn remove(ceph: &CephName, pool: &IoCtx, disk: &str) -> Result<Removed> {
     let about = |failed: Failed| failed.about(&ceph.disk(disk));
-    // Not open for writing yet: that leaves a watch, and most disks have neither snapshots nor clones.
-    let (bare, cloned) = match pool.open(Which::Name(disk), None, Access::Read).and_then(|image| look(&image)) {
-        // Absent, or the rest of a removal that broke off, which librbd still finds by its name.
-        Err(failed) if failed.is(ENOENT) => (true, false),
-        state => state.map_err(about)?,
-    };
-    if cloned {
-        return hide(pool, disk).map_err(about);
-    }
-    if !bare {
-        match drop_snapshots(pool, Which::Name(disk)) {
-            // Somebody has cloned it in between, or removes it too.
-            Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) || failed.is(ENOENT) => {}
-            done => done.map_err(about)?,
-        }
-    }
     match pool.remove(disk) {
-        Ok(()) => Ok(Removed::Gone),
-        Err(failed) if failed.is(ENOENT) => absent(pool, disk).map_err(about),
-        Err(failed) if failed.is(ENOTEMPTY) => hide(pool, disk).map_err(about),
-        Err(failed) => Err(about(failed)),
+        Err(failed) if failed.is(ENOTEMPTY) => {}
+        done => return end(pool, disk, done).map_err(about),
     }
+    let which = Which::Name(disk);
+    let image = match pool.open(which, None, Access::Write) {
+        Err(failed) if failed.is(ENOENT) => return absent(pool, disk).map_err(about),
+        image => image.map_err(about)?,
+    };
+    if image.has_clones().map_err(about)? {
+        return hide(pool, disk, image).map_err(about);
+    }
+    match drop_snapshots(pool, which, image) {
+        // Somebody has cloned it in between, or removes it too.
+        Err(failed) if failed.is(EBUSY) || failed.is(ENOTEMPTY) || failed.is(ENOENT) => {}
+        done => done.map_err(about)?,
+    }
+    let removed = match pool.remove(disk) {
+        Err(failed) if failed.is(ENOTEMPTY) => {
+            pool.open(which, None, Access::Write).and_then(|image| hide(pool, disk, image))
+        }
+        done => end(pool, disk, done),
+    };
+    removed.map_err(about)
 }
 
-/// Whether it has no snapshots, not even removed ones, and whether it has clones.
-fn look(image: &Image) -> Result<(bool, bool), Failed> {
-    let bare = image.snapshots()?.is_empty();
-    Ok((bare, !bare && image.has_clones()?))
+/// What librbd's answer to a removal means.
+fn end(pool: &IoCtx, disk: &str, done: Result<(), Failed>) -> Result<Removed, Failed> {
+    match done {
+        Ok(()) => Ok(Removed::Gone),
+        Err(failed) if failed.is(ENOENT) => absent(pool, disk),
+        Err(failed) => Err(failed),
+    }
 }
 
 /// Its snapshots stay: each is a round of the monitors, and [`purge`] has more time than a request.
-fn hide(pool: &IoCtx, disk: &str) -> Result<Removed, Failed> {
-    let marked = pool.open(Which::Name(disk), None, Access::Write).and_then(|image| image.set_metadata(MARK, "1"));
+fn hide(pool: &IoCtx, disk: &str, image: Image) -> Result<Removed, Failed> {
     // The mark first: what is in the trash without it is never freed. A mark outside the trash means nothing.
-    match marked.and_then(|()| pool.trash_move(disk)) {
-        Ok(()) => Ok(Removed::Hidden),
-        Err(failed) if failed.is(ENOENT) => absent(pool, disk),
-        Err(failed) => Err(failed),
+    let marked = image.set_metadata(MARK, "1");
+    // What is open is in use.
+    drop(image);
+    let hidden = marked.and_then(|()| pool.trash_move(disk));
+    match end(pool, disk, hidden)? {
+        Removed::Gone => Ok(Removed::Hidden),
+        other => Ok(other),
     }
 }
 
@@ -71,12 +81,19 @@ fn absent(pool: &IoCtx, disk: &str) -> Result<Removed, Failed> {
     }
 }
 
-fn drop_snapshots(pool: &IoCtx, which: Which<'_>) -> Result<(), Failed> {
-    let snapshots = pool.open(which, None, Access::Read)?.snapshots()?;
-    let visible: Vec<_> =
-        snapshots.iter().filter(|snapshot| snapshot.visible).map(|snapshot| snapshot.name.as_str()).collect();
-    pool.unprotect(which, &visible)?;
-    let image = pool.open(which, None, Access::Write)?;
+fn drop_snapshots(pool: &IoCtx, which: Which<'_>, mut image: Image) -> Result<(), Failed> {
+    let snapshots = image.snapshots()?;
+    let mut protected = Vec::new();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.visible) {
+        if image.is_protected(&snapshot.name)? {
+            protected.push(snapshot.name.as_str());
+        }
+    }
+    if !protected.is_empty() {
+        drop(image);
+        pool.unprotect(which, &protected)?;
+        image = pool.open(which, None, Access::Write)?;
+    }
     for snapshot in snapshots {
         let removed = if snapshot.visible {
             image.remove_snapshot(&snapshot.name)
@@ -188,7 +205,8 @@ pub fn is_ours(pool: &IoCtx, entry: &TrashEntry) -> Result<Option<bool>, Failed>
 
 /// Whether the entry was ours, and is gone.
 fn free(pool: &IoCtx, entry: &TrashEntry) -> Result<bool, Failed> {
-    let image = match pool.open(Which::Id(&entry.id), None, Access::Read) {
+    let which = Which::Id(&entry.id);
+    let image = match pool.open(which, None, Access::Read) {
         // Another host is faster.
         Err(failed) if failed.is(ENOENT) => return Ok(false),
         image => image?,
@@ -199,7 +217,7 @@ fn free(pool: &IoCtx, entry: &TrashEntry) -> Result<bool, Failed> {
     let bare = image.snapshots()?.is_empty();
     drop(image);
     if !bare {
-        drop_snapshots(pool, Which::Id(&entry.id))?;
+        drop_snapshots(pool, which, pool.open(which, None, Access::Write)?)?;
     }
     match pool.trash_remove(&entry.id) {
         Err(failed) if failed.is(ENOENT) => Ok(false),

@@ -50,7 +50,7 @@ pub struct CloneImage {
 
 /// An open image; closed when dropped, on that thread.
 pub struct Image {
-    connection: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
     pub(super) handle: rbd_image_t,
     access: Access,
 }
@@ -235,19 +235,9 @@ impl IoCtx {
     /// here: whoever has its lock does the work, and librbd looks for clones in all pools with calls that wait
     /// ([`Connection::with_threads`]). `EBUSY` if there are such clones.
     pub fn unprotect(&self, which: Which<'_>, snapshots: &[&str]) -> Result<(), Failed> {
-        let image = self.open(which, None, Access::Read)?;
-        let mut protected = Vec::new();
+        let image = self.connection.with_threads()?.pool(&self.name)?.open(which, None, Access::Write)?;
         for name in snapshots {
             let name = c_text(name)?;
-            if image.is_protected(&name)? {
-                protected.push(name);
-            }
-        }
-        if protected.is_empty() {
-            return Ok(());
-        }
-        let image = self.connection.with_threads()?.pool(&self.name)?.open(which, None, Access::Write)?;
-        for name in protected {
             // SAFETY: image and string are alive during the call.
             let answer = unsafe { (self.api().rbd_snap_unprotect)(image.handle, name.as_ptr()) };
             image.check("rbd_snap_unprotect", answer)?;
@@ -328,7 +318,9 @@ impl Image {
         self.check("rbd_snap_remove", answer).map(drop)
     }
 
-    fn is_protected(&self, snapshot: &CStr) -> Result<bool, Failed> {
+    /// `ENOENT` if it is not there.
+    pub fn is_protected(&self, snapshot: &str) -> Result<bool, Failed> {
+        let snapshot = c_text(snapshot)?;
         let mut protected: c_int = 0;
         // SAFETY: image and string are alive during the call, the place as well.
         let answer = unsafe { (self.api().rbd_snap_is_protected)(self.handle, snapshot.as_ptr(), &raw mut protected) };

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use super::*;
-use crate::errno::{ERANGE, Failed};
+use crate::errno::{ENOENT, ERANGE, Failed};
 
 /// layering, exclusive-lock, object-map, fast-diff, deep-flatten: Ceph's own default. Without object-map a removal asks
 /// for every object that could be there: twelve times slower for a clone of 10 GiB.
@@ -55,6 +55,7 @@ impl IoCtx {
 
     /// `ENOTEMPTY` if it has snapshots or clones, `EBUSY` if somebody has it open.
     pub fn remove(&self, name: &str) -> Result<(), Failed> {
+        self.connection.check_kept("rbd_remove")?;
         let name = c_text(name)?;
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_remove)(self.handle, name.as_ptr()) };
@@ -63,6 +64,7 @@ impl IoCtx {
 
     /// `EEXIST` if there is one of that name; `ENOENT` if there is none to rename.
     pub fn rename(&self, name: &str, to: &str) -> Result<(), Failed> {
+        self.connection.check_kept("rbd_rename")?;
         let (name, to) = (c_text(name)?, c_text(to)?);
         // SAFETY: handle and strings are alive during the call.
         let answer = unsafe { (self.api().rbd_rename)(self.handle, name.as_ptr(), to.as_ptr()) };
@@ -75,6 +77,18 @@ impl IoCtx {
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rados_remove)(self.handle, object.as_ptr()) };
         self.connection.check("rados_remove", answer).map(drop)
+    }
+
+    /// Whether there is an object of this name, which is not an image's.
+    pub fn has_object(&self, object: &str) -> Result<bool, Failed> {
+        let object = c_text(object)?;
+        let (mut size, mut time) = (0, 0);
+        // SAFETY: handle, string and places are alive during the call.
+        let answer = unsafe { (self.api().rados_stat)(self.handle, object.as_ptr(), &raw mut size, &raw mut time) };
+        match self.connection.check("rados_stat", answer) {
+            Err(failed) if failed.is(ENOENT) => Ok(false),
+            answer => answer.map(|_| true),
+        }
     }
 
     pub fn list(&self) -> Result<Vec<String>, Failed> {
@@ -100,6 +114,7 @@ impl IoCtx {
     }
 
     pub fn trash_move(&self, name: &str) -> Result<(), Failed> {
+        self.connection.check_kept("rbd_trash_move")?;
         let name = c_text(name)?;
         // SAFETY: handle and string are alive during the call.
         let answer = unsafe { (self.api().rbd_trash_move)(self.handle, name.as_ptr(), 0) };
