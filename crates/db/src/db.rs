@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Executor, MySqlConnection, MySqlPool, PgPool, SqlitePool};
+use sqlx::{Executor, MySqlConnection, MySqlPool, PgConnection, PgPool, SqlitePool};
 use umbel_core::{Error, Result};
 
 use crate::conn::Conn;
@@ -59,6 +59,7 @@ impl<S: Schema> Db<S> {
             Some("postgres" | "postgresql") => {
                 let options = PgConnectOptions::from_str(url).map_err(|error| bad_url::<S>(&error))?;
                 let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
+                let pool = pool.after_connect(|connection, _| Box::pin(async { bounded(connection).await }));
                 pool.connect_with(options).await.map(Pools::Postgres)
             }
             Some("mysql" | "mariadb") => {
@@ -128,10 +129,18 @@ impl<S: Schema> Db<S> {
     }
 }
 
+/// A process that stands still, or whose machine is gone, must not keep rows from all others: the server ends a transaction
+/// in which nothing was asked for 15 s. None of ours waits for anything but the database.
+async fn bounded(connection: &mut PgConnection) -> sqlx::Result<()> {
+    connection.execute("SET idle_in_transaction_session_timeout = '15s'").await.map(drop)
+}
+
 /// As PostgreSQL does by default. MariaDB's own default shows a transaction what there was at its first read, also after
 /// it has waited for a lock: sums that are taken under the lock would leave out what the one before has added.
 async fn read_committed(connection: &mut MySqlConnection) -> sqlx::Result<()> {
-    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map(drop)
+    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+    // As `bounded` does.
+    connection.execute("SET SESSION idle_transaction_timeout = 15").await.map(drop)
 }
 
 async fn open_sqlite(url: &str, connections: u32) -> sqlx::Result<Pools> {

@@ -7,6 +7,7 @@ pub(crate) fn from_sqlx(error: sqlx::Error) -> Error {
             _ if database.is_unique_violation() => Kind::Conflict,
             _ if database.is_foreign_key_violation() || database.is_check_violation() => Kind::Internal,
             Some(code) if is_transient(code) => Kind::Busy,
+            Some(code) if is_cut_off(code) => Kind::Unavailable,
             _ => Kind::Internal,
         },
         sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed => Kind::Unavailable,
@@ -27,4 +28,10 @@ pub(crate) fn from_sqlx(error: sqlx::Error) -> Error {
 /// MariaDB: lock wait timeout (1205, HY000), deadlock (1213, 40001), record changed since read (1020).
 fn is_transient(code: &str) -> bool {
     matches!(code, "5" | "6" | "261" | "262" | "517" | "518" | "40001" | "40P01" | "1205" | "1213" | "1020")
+}
+
+/// The server has ended the connection, or takes none: it stops or starts, has too many, or has waited too long for us.
+/// PostgreSQL: 25P03, 53300, 57P01 to 57P03. MariaDB: 1040, 1053, 1927.
+fn is_cut_off(code: &str) -> bool {
+    matches!(code, "25P03" | "53300" | "57P01" | "57P02" | "57P03" | "1040" | "1053" | "1927")
 }

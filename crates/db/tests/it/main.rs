@@ -194,3 +194,27 @@ async fn migrations_run_once_from_many_processes() {
         assert_eq!(first.pending().await.unwrap(), 0);
     }
 }
+
+/// A process that stands still in the middle of one keeps its rows from nobody for long.
+#[tokio::test]
+async fn a_transaction_that_stands_still_is_ended_by_the_server() {
+    let still = async |engine: Engine| {
+        let (url, _dir) = fresh(engine).await;
+        let (one, other) = (Db::<Things>::open(&url, 2).await.unwrap(), Db::<Things>::open(&url, 2).await.unwrap());
+        one.migrate().await.unwrap();
+        insert(&one, "a", 1, None).await.unwrap();
+        let change = "UPDATE things SET size = size + 1 WHERE id = 'a'";
+        let mut stands_still = one.begin("stand still").await.unwrap();
+        stands_still.execute(change, args![]).await.unwrap();
+        // Waits for the row.
+        let changed = async { tx!(other, "change", |tx| tx.execute(change, args![]).await) };
+        let changed = tokio::time::timeout(std::time::Duration::from_secs(120), changed).await;
+        assert_eq!(changed.expect("the row comes free").unwrap(), 1, "{engine:?}");
+        let error = stands_still.execute(change, args![]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{engine:?}: {}", error.for_log());
+        drop(stands_still);
+        let rows = read!(one, "size", |tx| tx.fetch_all("SELECT size FROM things", args![]).await).unwrap();
+        assert_eq!(rows[0].int("size").unwrap(), 2, "{engine:?}: what it had done is gone");
+    };
+    tokio::join!(still(Engine::Postgres), still(Engine::MariaDb));
+}
