@@ -25,10 +25,14 @@ pub(crate) struct Action<I> {
 }
 
 impl<I> Action<I> {
-    /// The arguments as a struct; 400 for what does not fit. No arguments (`null`) are an empty object.
+    /// The arguments as a struct; 400 for what does not fit. No arguments (`null`) are an empty object. A list is
+    /// refused by name: serde would take it for the members in their order.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
         let body = match &self.body {
             Value::Null => Value::Object(Map::new()),
+            Value::Array(_) => {
+                return Err(Error::bad_request(format!("Invalid input for {}: it must be an object.", self.name)));
+            }
             other => other.clone(),
         };
         serde_json::from_value(body)
