@@ -145,6 +145,11 @@ impl SnapshotStatus {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|status| status.name() == name)
     }
+
+    /// Whether nothing is under way with it, so that it may be deleted without force.
+    pub const fn is_deletable(self) -> bool {
+        matches!(self, SnapshotStatus::Available | SnapshotStatus::Error | SnapshotStatus::ErrorDeleting)
+    }
 }
 
 impl std::fmt::Display for SnapshotStatus {

@@ -81,7 +81,7 @@ pub(super) async fn reset_status(action: OnVolume) -> Result<Reply> {
 
 pub(super) async fn force_delete(action: OnVolume) -> Result<Reply> {
     action.caller.must_be_admin("volume_extension:volume_admin_actions:force_delete")?;
-    let how = Deletion { cascade: true, force: true };
+    let how = Deletion { cascade: false, force: true };
     action.state.delete_volume(&action.caller, action.id, how).await?;
     Ok(Reply::empty(202))
 }

@@ -65,15 +65,13 @@ impl Volumes {
         let now = self.clock.now();
         tx!(self.db, "delete a snapshot", |tx| {
             let row = caller.lock_snapshot(tx, id).await?;
-            let deletable =
-                matches!(row.status, SnapshotStatus::Available | SnapshotStatus::Error | SnapshotStatus::ErrorDeleting);
-            if !deletable && !force {
+            if !row.status.is_deletable() && !force {
                 return Err(invalid_snapshot(format!(
                     "Snapshot status must be available or error, but current status is: {}.",
                     row.status
                 )));
             }
-            if row.group_snapshot_id.is_some() && !force {
+            if row.group_snapshot_id.is_some() {
                 return Err(invalid_snapshot(format!("Snapshot {id} belongs to a group snapshot.")));
             }
             let mut after = row.clone();

@@ -11,7 +11,7 @@ use crate::flows::delete::{DeleteStep, DeleteVolume};
 use crate::flows::extend::{Extend, ExtendFlow, ExtendStep};
 use crate::flows::revert::{Revert, RevertFlow, RevertStep};
 use crate::flows::start::{begin, start};
-use crate::model::{SnapshotId, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus};
+use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeId, VolumeRow, VolumeStatus};
 use crate::store::metadata::{self, Kind as Whose};
 use crate::store::quotas::{self, Delta};
 use crate::store::{Volume, attachments, snapshots, transfers, volumes};
@@ -21,8 +21,27 @@ use crate::store::{Volume, attachments, snapshots, transfers, volumes};
 pub(crate) struct Deletion {
     /// With its snapshots.
     pub cascade: bool,
-    /// Whatever its status.
+    /// Whatever its status and that of its snapshots, and nothing more: what a host has open, what moves, what is part of
+    /// a group and what has snapshots that were not asked for stays, as upstream.
     pub force: bool,
+}
+
+impl Deletion {
+    /// Whether a volume may go in this way, with all snapshots that are of it (`left`), whosever they are.
+    fn lets_go(self, caller: &Caller, row: &VolumeRow, left: &[SnapshotRow]) -> bool {
+        let migrating = row.migration_status.as_deref().is_some_and(|s| !matches!(s, "success" | "error"));
+        if migrating || row.group_id.is_some() || !(self.force || DELETABLE.contains(&row.status)) {
+            return false;
+        }
+        // A volume that was given away without its snapshots is not to take them along from whoever kept them.
+        let deletable = |one: &SnapshotRow| {
+            self.cascade
+                && one.group_snapshot_id.is_none()
+                && (caller.admin || one.project_id == row.project_id)
+                && (self.force || one.status.is_deletable())
+        };
+        left.iter().all(deletable)
+    }
 }
 
 /// A change of a volume's own words. None: as it is.
@@ -58,30 +77,32 @@ impl Volumes {
         tx!(self.db, "delete a volume", |tx| {
             let row = caller.lock_volume(tx, id).await?;
             let held = attachments::of_volume(tx, id).await?;
-            if !held.is_empty() && !how.force {
+            // What is only reserved, nobody has open.
+            if held.iter().any(|one| !how.force || one.is_connected()) {
                 return Err(Error::bad_request(format!(
                     "Invalid volume: Volume {id} is still attached, detach volume first."
                 )));
             }
             let left = snapshots::of_volume(tx, id).await?;
-            let migrating = row.migration_status.as_deref().is_some_and(|s| !matches!(s, "success" | "error"));
-            let refused = !DELETABLE.contains(&row.status)
-                || migrating
-                || row.group_id.is_some()
-                || (!left.is_empty() && !how.cascade);
-            if refused && !how.force {
-                return Err(invalid_volume(
-                    "Volume status must be available or error or error_restoring or error_extending or \
-                     error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting \
-                     a transfer, or be disassociated from snapshots after volume transfer.",
-                ));
+            if !how.lets_go(caller, &row, &left) {
+                let status = match how.force {
+                    true => "Volume",
+                    false => {
+                        "Volume status must be available or error or error_restoring or error_extending or \
+                         error_managing and"
+                    }
+                };
+                return Err(invalid_volume(format!(
+                    "{status} must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, \
+                     or be disassociated from snapshots after volume transfer.",
+                )));
             }
             for snapshot in left {
                 let mut after = snapshot.clone();
                 (after.deleted, after.status) = (true, SnapshotStatus::Deleting);
                 snapshots::update(tx, &snapshot, &after, now).await?;
             }
-            // By force, whoever has it and to whomever it is offered: nobody is to hold what nobody sees.
+            // By force, whoever reserved it and to whomever it is offered: nobody is to hold what nobody sees.
             attachments::delete_of_volume(tx, id).await?;
             transfers::delete_of_volume(tx, id).await?;
             let mut after = row.clone();

@@ -49,6 +49,10 @@ async fn what_cannot_be_is_refused() {
     cloud.get(&token, "/volumes/detail?colour=red").await.refused(400, "colour");
     cloud.get(&token, &format!("/volumes?marker={none}")).await.refused(404, none);
     cloud.post(&token, &format!("/volumes/{none}/action"), json!({"os-fly": {}})).await.refused(400, "os-fly");
+    // A list is not an object whose members come in their order.
+    let id = cloud.volume(&token, json!({"size": 1})).await;
+    let listed = json!({"os-volume_upload_image": ["name"]});
+    cloud.post(&token, &format!("/volumes/{id}/action"), listed).await.refused(400, "must be an object");
 }
 
 #[tokio::test]
@@ -114,6 +118,64 @@ async fn a_volume_goes_with_its_snapshots_where_that_is_asked_for() {
     cloud.get(&token, &format!("/snapshots/{snapshot}")).await.expect(404);
     cloud.work().await;
     assert!(cloud.disks().await.is_empty());
+}
+
+/// Force is for what got stuck in a status. It takes no disk from under a server and no data that was not named.
+#[tokio::test]
+async fn force_ignores_the_status_and_nothing_else() {
+    let cloud = Cloud::new().await;
+    let (token, admin) = (cloud.member("p"), cloud.admin());
+    let server = "6e1f6d0e-3f3b-4c7e-9d51-0a6f1d9f0001";
+    let id = cloud.volume(&token, json!({"size": 1})).await;
+    let (path, action) = (format!("/volumes/{id}"), format!("/volumes/{id}/action"));
+    let body = json!({"attachment": {
+        "volume_uuid": id, "instance_uuid": server, "connector": {"host": "h", "mountpoint": "/dev/vdb"},
+    }});
+    let attachment = cloud.post(&cloud.service(), "/attachments", body).await.expect(200);
+    let attachment = format!("/attachments/{}", attachment["attachment"]["id"].as_str().unwrap());
+    let force = json!({"os-force_delete": {}});
+    for way in [format!("{path}?force=true"), format!("{path}?force=true&cascade=true")] {
+        cloud.delete(&admin, &way).await.refused(400, "still attached");
+    }
+    cloud.post(&admin, &action, force.clone()).await.refused(400, "still attached");
+    cloud.delete(&cloud.service(), &attachment).await.expect(200);
+
+    let snapshot = cloud.snapshot(&token, &id).await;
+    cloud.delete(&admin, &format!("{path}?force=true")).await.refused(400, "have snapshots");
+    cloud.post(&admin, &action, force.clone()).await.refused(400, "have snapshots");
+    let busy = json!({"os-reset_status": {"status": "creating"}});
+    cloud.post(&admin, &format!("/snapshots/{snapshot}/action"), busy.clone()).await.expect(202);
+    cloud.delete(&token, &format!("{path}?cascade=true")).await.refused(400, "have snapshots");
+    let moving = json!({"os-reset_status": {"migration_status": "migrating"}});
+    cloud.act(&admin, &id, moving).await.expect(202);
+    cloud.delete(&admin, &format!("{path}?force=true&cascade=true")).await.refused(400, "migrating");
+    cloud
+        .act(&admin, &id, json!({"os-reset_status": {"migration_status": "none", "status": "creating"}}))
+        .await
+        .expect(202);
+    cloud.get(&token, &format!("/snapshots/{snapshot}")).await.expect(200);
+    cloud.delete(&admin, &format!("{path}?force=true&cascade=true")).await.expect(202);
+    cloud.work().await;
+    assert!(cloud.disks().await.is_empty());
+}
+
+/// What was given away without its snapshots does not take them along.
+#[tokio::test]
+async fn a_cascade_stops_at_the_snapshots_of_others() {
+    let cloud = Cloud::new().await;
+    let (giver, taker) = (cloud.member("p"), cloud.member("q"));
+    let id = cloud.volume(&giver, json!({"size": 1})).await;
+    let snapshot = format!("/snapshots/{}", cloud.snapshot(&giver, &id).await);
+    let body = json!({"transfer": {"volume_id": id, "no_snapshots": true}});
+    let offer = cloud.post(&giver, "/volume-transfers", body).await.expect(202)["transfer"].clone();
+    let accept = format!("/volume-transfers/{}/accept", offer["id"].as_str().unwrap());
+    cloud.post(&taker, &accept, json!({"accept": {"auth_key": offer["auth_key"]}})).await.expect(202);
+    for way in ["", "?cascade=true"] {
+        cloud.delete(&taker, &format!("/volumes/{id}{way}")).await.refused(400, "disassociated from snapshots");
+    }
+    cloud.get(&giver, &snapshot).await.expect(200);
+    cloud.delete(&giver, &snapshot).await.expect(202);
+    cloud.delete(&taker, &format!("/volumes/{id}")).await.expect(202);
 }
 
 #[tokio::test]
