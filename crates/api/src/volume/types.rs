@@ -48,6 +48,13 @@ pub static ENCRYPTION_SHOW: Route =
     Route::new(Method::Get, ENCRYPTION, "volume_extension:volume_type_encryption:get", Rule::Admin);
 pub static ENCRYPTION_CREATE: Route =
     Route::new(Method::Post, ENCRYPTION, "volume_extension:volume_type_encryption:create", Rule::Admin);
+/// How one volume is encrypted, for the hosts that open it.
+pub static VOLUME_ENCRYPTION: Route = Route::new(
+    Method::Get,
+    "/v3/volumes/{volume_id}/encryption",
+    "volume_extension:volume_encryption_metadata",
+    Rule::Reader,
+);
 /// One member of the encryption, by its name.
 pub static ENCRYPTION_ITEM: Route =
     Route::new(Method::Get, ENCRYPTION_ONE, "volume_extension:volume_type_encryption:get", Rule::Admin);
@@ -124,6 +131,8 @@ pub struct UpdateRequest {
 pub struct TypeChange {
     pub name: Option<String>,
     pub description: Option<String>,
+    /// The openstack client says it by the name that it has in a request to create.
+    #[serde(alias = "os-volume-type-access:is_public")]
     pub is_public: Option<Value>,
 }
 
@@ -199,6 +208,12 @@ pub struct Encryption<'a> {
     pub updated_at: Option<String>,
     pub deleted: bool,
     pub deleted_at: Option<String>,
+}
+
+/// Of a volume that is not encrypted. What a type says of encryption would stand beside the key.
+#[derive(Serialize)]
+pub struct VolumeEncryption {
+    pub encryption_key_id: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -3,10 +3,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use umbel_api::volume::types as wire;
 use umbel_core::{Error, Result};
+use umbel_db::read;
 use umbel_http::{Reply, Req, Routes};
 
 use super::types::type_id;
 use crate::Volumes;
+use crate::model::VolumeId;
+use crate::service::Caller;
 use crate::service::types::{EncryptionChange, no_encryption};
 use crate::store::encryption::Encryption;
 
@@ -17,6 +20,7 @@ pub(super) fn mount(routes: Routes<Volumes>) -> Routes<Volumes> {
         .on(&wire::ENCRYPTION_ITEM, item)
         .on(&wire::ENCRYPTION_UPDATE, update)
         .on(&wire::ENCRYPTION_DELETE, delete)
+        .on(&wire::VOLUME_ENCRYPTION, of_volume)
 }
 
 fn view(found: &Encryption) -> wire::Encryption<'_> {
@@ -49,6 +53,14 @@ async fn item(state: Arc<Volumes>, req: Req) -> Result<Reply> {
         Some(value) => Ok(Reply::json(200, &json!({ key: value }))),
         None => Err(no_encryption(id)),
     }
+}
+
+/// No backend encrypts: a type that asks for encryption has no volumes, and no volume has a key.
+async fn of_volume(state: Arc<Volumes>, req: Req) -> Result<Reply> {
+    let caller = Caller::of(&req.ctx)?;
+    let id: VolumeId = req.id("volume_id", "Volume")?;
+    read!(state.db, "show a volume's encryption", |tx| caller.volume(tx, id).await)?;
+    Ok(Reply::json(200, &wire::VolumeEncryption { encryption_key_id: None }))
 }
 
 fn change(asked: wire::EncryptionChange) -> Result<EncryptionChange> {

@@ -47,6 +47,12 @@ async fn types_are_made_changed_and_deleted() {
         assert_eq!(changed.get("os-volume-type-access:is_public"), None);
         cloud.put(&admin, &path, json!({"volume_type": {}})).await.expect(400);
         cloud.get(&member, &path).await.expect(404);
+        // As the openstack client spells it.
+        for (spelled, status) in [(true, 200), (false, 404)] {
+            let change = json!({"volume_type": {"os-volume-type-access:is_public": spelled}});
+            cloud.put(&admin, &path, change).await.expect(200);
+            cloud.get(&member, &path).await.expect(status);
+        }
         cloud.delete(&admin, &path).await.expect(202);
         cloud.delete(&admin, &path).await.expect(404);
         let default = cloud.get(&member, "/types/default").await.expect(200)["volume_type"].clone();
@@ -139,6 +145,9 @@ async fn a_type_is_encrypted_in_one_way() {
         let bad = json!({"encryption": {"provider": "luks", "control_location": "middle"}});
         cloud.post(&admin, &path, bad).await.expect(400);
         cloud.post(&admin, &format!("/types/{NONE}/encryption"), json!({ "encryption": wanted })).await.expect(404);
+        let volume = cloud.volume(&cloud.member("p"), json!({"size": 1})).await;
+        let of_volume = cloud.get(&cloud.member("p"), &format!("/volumes/{volume}/encryption")).await.expect(200);
+        assert_eq!(of_volume, json!({"encryption_key_id": null}));
     })
     .await;
 }
