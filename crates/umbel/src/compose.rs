@@ -370,7 +370,7 @@ impl Storage {
         let start = Duration::from_millis(config.agent.simulated_start_ms);
         let of = [(umbel_driver::Operation::Start, start)].into();
         let world = Simulation::new(Mode::Timed(Timings { each: Duration::ZERO, of }));
-        let process = rng.uuid().to_string();
+        let process = rng.uuid().simple().to_string()[..16].to_owned();
         let mut opened = Opened { stores: HashMap::new(), clusters: HashMap::new(), process: &process };
         let mut pools = Vec::new();
         for pool in config.effective_pools() {

@@ -19,7 +19,7 @@ pub trait Fence: Send + Sync {
 /// The process that runs flows, where their steps change more than rows.
 #[derive(Clone)]
 pub struct Process {
-    /// By which the fence knows it; no other process has had it, or will have it.
+    /// By which the fence knows it; no other process has had it, or will have it. At most 16 letters and digits.
     pub name: String,
     pub fence: Arc<dyn Fence>,
 }

@@ -136,7 +136,7 @@ impl Images {
     }
 
     pub(super) fn new_claim(&self, image: ImageId, store: &str, disk: String) -> Claim {
-        let (token, store) = (self.rng.uuid().to_string(), store.to_owned());
+        let (token, store) = (self.new_token(), store.to_owned());
         Claim { image, token, store, disk, expires_at: self.clock.now().plus(self.config.upload_lease()) }
     }
 

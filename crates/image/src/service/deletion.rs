@@ -170,15 +170,14 @@ impl Images {
     /// Undoes an upload whose holder is dead.
     async fn bury(&self, dead: &Claim) -> bool {
         let now = self.clock.now();
-        let claim = Claim {
-            token: self.rng.uuid().to_string(),
-            expires_at: now.plus(self.config.upload_lease()),
-            ..dead.clone()
-        };
+        let claim = Claim { token: self.new_token(), expires_at: now.plus(self.config.upload_lease()), ..dead.clone() };
         let Ok(store) = self.store(Some(&dead.store)) else {
             tracing::warn!(image = %dead.image, store = dead.store, "an upload went to a store that is not configured");
             return false;
         };
+        if !self.is_rid_of(Some(&dead.token)).await {
+            return false;
+        }
         match tx!(self.db, "take over upload", |tx| claims::take_over(tx, dead, &claim, now).await) {
             Ok(true) => {
                 tracing::info!(image = %dead.image, "an upload was not heard of for too long and is undone");

@@ -6,6 +6,7 @@ mod data;
 mod deletion;
 mod downloads;
 mod flatten;
+mod holders;
 mod images;
 mod import_fetch;
 mod import_flow;

@@ -49,8 +49,11 @@ struct Course {
 impl Images {
     /// Makes a twin that is due, unless another is faster; whether there is one now.
     pub(super) async fn make_twin(&self, due: &Twin) -> bool {
+        if !self.is_rid_of(due.token.as_deref()).await {
+            return false;
+        }
         let now = self.clock.now();
-        let token = self.rng.uuid().to_string();
+        let token = self.new_token();
         let until = now.plus(self.config.upload_lease());
         match tx!(self.db, "take twin", |tx| twins::take(tx, due, &token, until, now).await) {
             Ok(true) => {}

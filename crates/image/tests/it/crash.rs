@@ -1,23 +1,40 @@
 //! What is left when a process dies, or loses touch, at any step of an upload or a deletion.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::json;
+use umbel_core::{Error, Result};
 use umbel_db::Engine;
 use umbel_driver::{Mode, Operation};
-use umbel_http::Body;
+use umbel_http::{Body, Router};
 use umbel_image::{Images, Swept};
+use umbel_workflow::{Fence, Process};
 
 use crate::cloud::{Cloud, eventually, file, image, noise, send};
 
-/// Runs `request` against a process of its own, on a runtime of its own that is torn down when the pool is about to do
-/// `at`: nothing of that process runs on, not even its clean-up.
 fn killed_at(cloud: &Cloud, at: Operation, method: &str, path: &str, body: Vec<u8>) {
+    killed_in(cloud, cloud.another(), at, method, path, body);
+}
+
+/// Runs `request` against this process, on a runtime of its own that is torn down when the pool is about to do `at`:
+/// nothing of that process runs on, not even its clean-up.
+fn killed_in(
+    cloud: &Cloud,
+    process: impl Future<Output = (Arc<Images>, Router)>,
+    at: Operation,
+    method: &str,
+    path: &str,
+    body: Vec<u8>,
+) {
     let token = cloud.member("p");
     cloud.world.set_mode(Mode::Stepped);
     let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (method, path) = (method.to_owned(), path.to_owned());
-    let (_, router) = doomed.block_on(cloud.another());
+    let (_, router) = doomed.block_on(process);
     doomed.spawn(async move {
         let headers = [("x-auth-token", token.as_str()), ("content-type", "application/octet-stream")];
         send(&router, &method, &path, &headers, Body::from(body)).await
@@ -109,6 +126,45 @@ async fn deletion_and_death_together_leave_nothing() {
     assert_eq!(cloud.images.sweep().await, Swept::default());
     assert_eq!(swept_after(&cloud, Duration::from_secs(60)).await.deletions, 1);
     assert!(cloud.disks().await.is_empty());
+}
+
+/// Notes whom it shuts out, once it can.
+#[derive(Default)]
+struct Gate {
+    open: AtomicBool,
+    gone: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Fence for Gate {
+    async fn shut_out(&self, process: &str) -> Result<()> {
+        if !self.open.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("The cluster does not answer."));
+        }
+        self.gone.lock().push(process.to_owned());
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_undone_when_its_holder_is_shut_out() {
+    let cloud = Cloud::new().await;
+    let token = cloud.member("p");
+    let id = cloud.queued(&token, "raw").await;
+    let gate = Arc::new(Gate::default());
+    let process = |name: &str| cloud.known_as(Process { name: name.to_owned(), fence: gate.clone() });
+    tokio::task::block_in_place(|| {
+        killed_in(&cloud, process("one"), Operation::Snapshot, "PUT", &file(&id), noise(1, 50_000));
+    });
+    cloud.world.set_mode(Mode::default());
+    cloud.clock.advance(Duration::from_secs(60));
+    let (other, _) = process("other").await;
+    assert_eq!(other.sweep().await.uploads, 0);
+    assert_eq!(cloud.show(&id).await["status"], "saving", "its holder may go on");
+    gate.open.store(true, Ordering::SeqCst);
+    assert_eq!(other.sweep().await.uploads, 1);
+    assert_eq!(cloud.show(&id).await["status"], "queued");
+    assert_eq!(*gate.gone.lock(), ["one"]);
 }
 
 /// A process that stood still for longer than its claim, and comes back when another has undone its upload.
