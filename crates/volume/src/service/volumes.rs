@@ -178,6 +178,7 @@ impl Volumes {
                     row.size_gib
                 )));
             }
+            quotas::check_size(tx, &self.config, &row.project_id, new_gib).await?;
             let kind = super::place::type_of(tx, &row).await?.map(|kind| kind.name);
             let delta = Delta { gigabytes: new_gib - row.size_gib, ..Delta::default() };
             quotas::charge(tx, &self.config, &row.project_id, kind.as_deref(), delta).await?;

@@ -57,9 +57,13 @@ pub async fn charge(
     check(&limits, &used, volume_type, delta)
 }
 
-/// 413 if a single volume may not be as large.
+/// 413 if a single volume may not be as large. [`charge`] asks for a new volume by itself; this is for others that grow
+/// or come.
 pub async fn check_size(tx: &mut Tx<Volume>, config: &Config, project_id: &str, size_gib: u64) -> Result<()> {
-    let limits = limits(tx, config, project_id).await?;
+    fits(&limits(tx, config, project_id).await?, size_gib)
+}
+
+fn fits(limits: &Limits, size_gib: u64) -> Result<()> {
     match u64::try_from(limits.get("per_volume_gigabytes").copied().unwrap_or(-1)) {
         Ok(limit) if size_gib > limit => {
             Err(over(format!("Requested volume size {size_gib}G is larger than maximum allowed limit {limit}G.")))
@@ -70,6 +74,10 @@ pub async fn check_size(tx: &mut Tx<Volume>, config: &Config, project_id: &str, 
 
 /// Sizes come before counts, as upstream reports them.
 fn check(limits: &Limits, used: &Usage, volume_type: Option<&str>, delta: Delta) -> Result<()> {
+    // One volume without snapshots: all that is added is its size.
+    if delta.volumes == 1 && delta.snapshots == 0 {
+        fits(limits, delta.gigabytes)?;
+    }
     let asked = [
         ("gigabytes", delta.gigabytes),
         ("backup_gigabytes", delta.backup_gigabytes),
@@ -272,6 +280,19 @@ mod tests {
             refused(&[("snapshots", 1)], &[("snapshots", 1)], None, snapshot).as_deref(),
             Some("Maximum number of snapshots allowed (1) exceeded")
         );
+    }
+
+    #[test]
+    fn a_volume_has_a_largest_size() {
+        let volume = Delta { volumes: 1, gigabytes: 3, ..Delta::default() };
+        assert_eq!(refused(&[("per_volume_gigabytes", 3)], &[], None, volume), None);
+        assert_eq!(refused(&[("per_volume_gigabytes", -1)], &[], None, volume), None);
+        assert_eq!(
+            refused(&[("per_volume_gigabytes", 2)], &[], None, volume).as_deref(),
+            Some("Requested volume size 3G is larger than maximum allowed limit 2G.")
+        );
+        let with_snapshots = Delta { snapshots: 1, ..volume };
+        assert_eq!(refused(&[("per_volume_gigabytes", 2)], &[], None, with_snapshots), None);
     }
 
     #[test]

@@ -231,6 +231,11 @@ async fn quotas_hold() {
         let absolute = cloud.get(&member, "/limits").await.expect(200)["limits"]["absolute"].clone();
         assert_eq!((&absolute["maxTotalVolumes"], &absolute["totalVolumesUsed"]), (&json!(5), &json!(1)));
         assert_eq!(absolute["totalGigabytesUsed"], 2);
+        set(json!({"per_volume_gigabytes": 2, "gigabytes": 100})).await.expect(200);
+        let larger = json!({"volume": {"size": 3}});
+        let told = "Requested volume size 3G is larger than maximum allowed limit 2G.";
+        cloud.post(&member, "/volumes", larger).await.refused(413, told);
+        cloud.act(&member, &volume, json!({"os-extend": {"new_size": 3}})).await.refused(413, told);
         set(json!({"volumes___DEFAULT__": 1})).await.expect(200);
         cloud.post(&member, "/volumes", more.clone()).await.refused(413, "quota 'volumes___DEFAULT__'");
         cloud.delete(&admin, "/os-quota-sets/p").await.expect(200);
