@@ -73,7 +73,16 @@ pub struct Ceph {
 
 impl Ceph {
     pub fn new() -> Ceph {
-        Ceph { conf: ceph_conf() }
+        Ceph::at(&ceph_conf())
+    }
+
+    /// Another cluster than the tests' usual one.
+    pub fn at(conf: &Path) -> Ceph {
+        Ceph { conf: conf.to_owned() }
+    }
+
+    pub fn conf(&self) -> &Path {
+        &self.conf
     }
 
     /// `rbd … --format json`; null for a list of nothing, of which some commands print nothing.

@@ -2,6 +2,7 @@
 //! comes to an end, well or with a reason; nothing that was acknowledged is lost; everything can be deleted; and then
 //! pools and databases agree.
 
+mod backups;
 pub(crate) mod site;
 
 use std::cell::Cell;

@@ -6,10 +6,10 @@
 //! |---|---|---|
 //! | A.1 | an image is uploaded, and deleted while clones of it live: its hidden parent goes with the last | `main_job` (a server's disk), here (a volume) |
 //! | A.2 | a server boots from a clone | `main_job` (raw), here (the twin of a qcow2) |
-//! | A.3 | a server boots from what cannot be cloned, and says why it was copied | `stores`: another format in another kind of store; a cluster's user who may not read the image |
-//! | A.4 | an image of a server: inside Ceph by clone that is made independent later; by export where stores differ | here; `stores` |
-//! | A.5 | a volume from an image by clone and by import; a volume's image inside Ceph by clone and by upload | here; `stores`; `twins` (every format) |
-//! | A.6 | a volume's snapshot, a volume of it, larger; the parents may go first | here; `integrity` (their bytes) |
+//! | A.3 | a server boots from what cannot be cloned, and says why it was copied | `stores`: another format in another kind of store; a cluster's user who may not read the image; `clusters`: another cluster |
+//! | A.4 | an image of a server: inside Ceph by clone that is made independent later; by export where stores differ | here; `stores`; `clusters` |
+//! | A.5 | a volume from an image by clone and by import; a volume's image inside Ceph by clone and by upload | here; `stores`; `clusters`; `twins` (every format) |
+//! | A.6 | a volume's snapshot, a volume of it, larger; the parents may go first | here; `integrity` (their bytes); `groups` (of several at one point) |
 //! | A.7 | boot from a volume, from the snapshot of a system volume, from an image into a volume that goes with its server | here |
 //! | A.8 | all of it by the library | every test over [`crate::site`], whose clouds find no other program than QEMU |
 //! | A.9 | the guest's disk is RBD's own, by virtio, and no secret is on its command line | here, of a guest that runs |

@@ -33,6 +33,7 @@ impl OwnCeph {
         let output = Command::new(script("ceph-up.sh"))
             .arg(self.dir.path())
             .envs([("OSD_SIZE_GIB", "4"), ("POOLS", "images vms volumes fast")])
+            .kill_on_drop(true)
             .output()
             .await
             .unwrap();
