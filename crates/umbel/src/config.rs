@@ -313,7 +313,7 @@ impl Config {
         Ok((config, unknown))
     }
 
-    fn parse(text: &str) -> Result<(Config, Vec<String>)> {
+    pub(crate) fn parse(text: &str) -> Result<(Config, Vec<String>)> {
         let document = toml::Deserializer::parse(text).map_err(|error| Error::bad_request(error.to_string()))?;
         let mut unknown = Vec::new();
         let config = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()))
@@ -338,13 +338,11 @@ impl Config {
         let of_compute = self.compute.pools.iter().map(|pool| ("compute.pools", pool));
         let of_images = self.image.stores.iter().map(|pool| ("image.stores", pool));
         let of_volumes = self.volume.pools.iter().map(|pool| ("volume.pools", pool));
-        let all = of_compute.chain(of_images).chain(of_volumes);
-        for (role, wanted) in all.chain([("image.pool", &self.image.pool)]) {
-            if !self.pools.is_empty() && !names.contains(&wanted.as_str()) {
-                return Err(Error::bad_request(format!(
-                    "{role} names the pool '{wanted}', which [[pools]] does not have."
-                )));
-            }
+        let all = of_compute.chain(of_images).chain(of_volumes).chain([("image.pool", &self.image.pool)]);
+        // Nobody has asked for the pools that stand there by default: whether they are needed, the roles tell.
+        let unasked = [&Config::default().image.pool, &Config::default().compute.pools[0]].map(String::clone);
+        for (key, wanted) in all.filter(|(_, wanted)| !unasked.contains(wanted)) {
+            self.check_pool(key, wanted)?;
         }
         for service in self.listen.ports.keys() {
             if !["identity", "image", "volume", "compute"].contains(&service.as_str()) {
@@ -360,6 +358,16 @@ impl Config {
             return Err(Error::bad_request("database.cells names no cell."));
         }
         self.check_bus()
+    }
+
+    /// `BadRequest` if a key names a pool that is not configured.
+    pub fn check_pool(&self, key: &str, wanted: &str) -> Result<()> {
+        match self.effective_pools().iter().any(|pool| pool.name == wanted) {
+            true => Ok(()),
+            false => {
+                Err(Error::bad_request(format!("{key} names the pool '{wanted}', which [[pools]] does not have.")))
+            }
+        }
     }
 
     fn check_bus(&self) -> Result<()> {

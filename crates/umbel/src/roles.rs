@@ -69,6 +69,22 @@ impl Roles {
                 return missing(&key, "compute and conductor work on the same databases, and are not in one process.");
             }
         }
+        if self.has(Role::Volume) && self.0.len() < Role::ALL.len() && config.volume_pools().is_empty() {
+            return missing(
+                "volume.pools",
+                "it names the pools for volumes, as there is none that is called 'volumes'.",
+            );
+        }
+        self.check_pools(config)
+    }
+
+    fn check_pools(&self, config: &Config) -> Result<()> {
+        if self.has(Role::Image) {
+            config.check_pool("image.pool", &config.image.pool)?;
+        }
+        if self.has(Role::Agent) {
+            config.compute.pools.iter().try_for_each(|pool| config.check_pool("compute.pools", pool))?;
+        }
         Ok(())
     }
 }
@@ -103,6 +119,14 @@ mod tests {
             config.database.cell0 = Some("postgres://cell0".into());
         });
         check(&[Role::Compute], &apart, "database.cells.cell1");
+        let images = config(|config| {
+            config.services.identity = Some("http://i/identity".into());
+            config.pools = Config::parse("[[pools]]\nname = 'images'\ndriver = 'local'\n").unwrap().0.pools;
+        });
+        check(&[Role::Volume], &images, "volume.pools");
+        Roles::new(&[Role::Image], &images).unwrap();
+        let error = Roles::new(&Role::ALL, &images).unwrap_err();
+        assert!(error.message().contains("compute.pools names the pool 'vms'"), "{error}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ struct Site {
 
 impl Site {
     async fn control(&self) -> Process {
-        let text = "[compute]\npools = ['images']\n[[pools]]\nname = 'images'\ndriver = 'local'\n";
+        let text = "[[pools]]\nname = 'images'\ndriver = 'local'\n";
         self.serve("control", "identity,image", self.control, text).await
     }
 
@@ -30,7 +30,7 @@ impl Site {
         let text = format!(
             "[services]\nidentity = 'http://127.0.0.1:{control}/identity'\nimage = 'http://127.0.0.1:{control}/image'\n\
              compute = 'http://127.0.0.1:{control}/compute'\npassword_file = '{password}'\n\
-             [database]\nvolume = '{database}'\n[compute]\npools = ['volumes']\n[image]\npool = 'volumes'\n\
+             [database]\nvolume = '{database}'\n\
              [[pools]]\nname = 'volumes'\ndriver = 'rbd'\nconf = '{conf}'\nuser = 'umbel'\n",
             control = self.control,
             password = self.dir("control").join("keys/service.password").display(),
