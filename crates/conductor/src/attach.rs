@@ -148,18 +148,22 @@ impl VolumeAttach {
         let now = self.0.clock.now();
         let (id, device) = (state.server_id, state.device);
         // With the flow's end: from here on the volume may be detached, which this step must not come after.
-        tx!(self.0.cell.db, "volume is attached", |tx| {
+        let attached = tx!(self.0.cell.db, "volume is attached", |tx| {
             finish(tx, run).await?;
             let mut server = must(tx, id).await?;
             if unwanted(&server) || server.block_device(device).is_none() {
-                return Ok(());
+                return Ok(None);
             }
             server.state = edit(&server, device, |device| {
                 (device.phase, device.since) = (Phase::Attached, now);
             })?;
             servers::update(tx, &mut server).await?;
-            close(tx, &server, "compute_attach_volume", (run, now), None).await
+            close(tx, &server, "compute_attach_volume", (run, now), None).await?;
+            Ok(Some(server))
         })?;
+        if let Some(server) = attached {
+            self.0.watchers.tell(id.uuid(), |news| news.server = Some(Arc::new(server)));
+        }
         Ok(Next::Done)
     }
 
@@ -223,26 +227,42 @@ impl CellConductor {
 
     /// Waits a while for the agent.
     pub(crate) async fn settled(&self, of: &flows::VolumeChange) -> Result<Settled> {
-        let id: ServerId = of.server_id;
+        let settled = |server: Server| match found(server, of.device) {
+            None => Some(Settled::Gone),
+            Some((server, _)) if server.state.host.is_none() => Some(Settled::AsWanted),
+            Some((_, device)) if device.reported => Some(Settled::AsWanted),
+            Some((_, BlockDevice { fault: Some(fault), .. })) => Some(Settled::Fault(fault)),
+            Some(_) => None,
+        };
+        Ok(self.seen(of.server_id, settled).await?.unwrap_or(Settled::NotYet))
+    }
+
+    /// Waits a while for the flow that brings a device, or for that device to go.
+    pub(crate) async fn has_arrived(&self, of: &flows::VolumeChange) -> Result<bool> {
+        let arrived = |server: Server| match found(server, of.device) {
+            Some((_, device)) if device.is_arriving() => None,
+            _ => Some(()),
+        };
+        Ok(self.seen(of.server_id, arrived).await?.is_some())
+    }
+
+    /// What `look` says of the server as soon as it says something; `None` if it does not within [`PATIENCE`].
+    async fn seen<T>(&self, id: ServerId, look: impl Fn(Server) -> Option<T>) -> Result<Option<T>> {
         let mut news = self.watchers.listen(id.uuid());
         let mut server = read!(self.cell.db, "read server", |tx| must(tx, id).await)?;
         let give_up = Instant::now() + PATIENCE;
         loop {
             let version = server.version;
-            match found(server, of.device) {
-                None => return Ok(Settled::Gone),
-                Some((server, _)) if server.state.host.is_none() => return Ok(Settled::AsWanted),
-                Some((_, device)) if device.reported => return Ok(Settled::AsWanted),
-                Some((_, BlockDevice { fault: Some(fault), .. })) => return Ok(Settled::Fault(fault)),
-                Some(_) => {}
+            if let Some(said) = look(server) {
+                return Ok(Some(said));
             }
             let changed = news.wait_for(|news| news.server.as_ref().is_some_and(|newer| newer.version > version));
             server = match tokio::time::timeout_at(give_up, changed).await {
                 Ok(Ok(news)) => match &news.server {
                     Some(newer) => (**newer).clone(),
-                    None => return Ok(Settled::NotYet),
+                    None => return Ok(None),
                 },
-                _ => return Ok(Settled::NotYet),
+                _ => return Ok(None),
             };
         }
     }

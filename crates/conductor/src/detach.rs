@@ -3,6 +3,9 @@
 //! The volume service is told first, so that nobody else uses the volume meanwhile; then the volume is no part any more
 //! of what should be; when the agent has said that the guest has let go, the attachment ends. A guest that does not let
 //! go keeps it, and the volume service is told that too.
+//!
+//! It may be asked for as soon as the volume says that it is in use, which is before the flow that brings it has noted the
+//! same. It waits for that here rather than in the request, where a crash of that flow's process would fail it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,8 @@ use crate::volumes;
 
 /// How soon a step looks again whose agent takes long.
 const PAUSE: Duration = Duration::from_millis(200);
+
+const EVENT: &str = "compute_detach_volume";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetachStep {
@@ -54,9 +59,14 @@ impl Flow for VolumeDetach {
 
     async fn run(&self, step: DetachStep, state: &mut Self::State, run: &Run) -> Result<Next<DetachStep>> {
         let Some((_, device)) = self.0.device(state).await? else {
-            return Ok(Next::Done);
+            return self.gone(state, run).await;
         };
         match step {
+            // Its volume is in use, and the flow that brought it has yet to note that.
+            DetachStep::Begin if device.is_arriving() => match self.0.has_arrived(state).await? {
+                true => Ok(Next::Through(DetachStep::Begin)),
+                false => Ok(Next::Wait(PAUSE)),
+            },
             DetachStep::Begin => self.begin(&device).await,
             DetachStep::Unplug => self.unplug(state, &device, run).await,
             DetachStep::Release => self.release(state, &device, run).await,
@@ -71,6 +81,7 @@ impl Flow for VolumeDetach {
             DetachStep::Release => Ok(()),
             DetachStep::Unplug if device.phase == Phase::Detaching => self.change(state, run, Change::PlugAgain).await,
             DetachStep::Unplug => Ok(()),
+            DetachStep::Begin if device.is_arriving() => Ok(()),
             DetachStep::Begin => self.roll_back(&device).await,
         }
     }
@@ -81,7 +92,7 @@ impl Flow for VolumeDetach {
         tx!(self.0.cell.db, "detach failed", |tx| {
             finish(tx, run).await?;
             match one(tx, id).await? {
-                Some(server) => close(tx, &server, "compute_detach_volume", (run, now), Some(error.message())).await,
+                Some(server) => close(tx, &server, EVENT, (run, now), Some(error.message())).await,
                 None => Ok(()),
             }
         })
@@ -95,6 +106,19 @@ enum Change {
 }
 
 impl VolumeDetach {
+    /// It went with its server, or never came.
+    async fn gone(&self, state: &flows::VolumeChange, run: &Run) -> Result<Next<DetachStep>> {
+        let (id, now) = (state.server_id, self.0.clock.now());
+        tx!(self.0.cell.db, "a detached volume is gone", |tx| {
+            finish(tx, run).await?;
+            match one(tx, id).await? {
+                Some(server) => close(tx, &server, EVENT, (run, now), None).await,
+                None => Ok(()),
+            }
+        })?;
+        Ok(Next::Done)
+    }
+
     async fn begin(&self, device: &BlockDevice) -> Result<Next<DetachStep>> {
         let Some(volume) = device.volume_id.map(|id| id.to_string()) else {
             return Err(Error::internal("a volume that was never made is detached"));
@@ -167,7 +191,7 @@ impl VolumeDetach {
             }
             server.state.volumes.retain(|known| known.id != device);
             servers::update_volumes(tx, &mut server).await?;
-            close(tx, &server, "compute_detach_volume", (run, now), None).await
+            close(tx, &server, EVENT, (run, now), None).await
         })?;
         Ok(Next::Done)
     }

@@ -135,6 +135,11 @@ impl BlockDevice {
         self.boot_index == Some(0)
     }
 
+    /// Whether a flow is about to bring it to the guest, or has yet to note that it did.
+    pub fn is_arriving(&self) -> bool {
+        matches!(self.phase, Phase::Planned | Phase::Reserved | Phase::Attaching)
+    }
+
     /// Whether it is part of what should be on the host.
     pub fn is_wanted(&self) -> bool {
         matches!(self.phase, Phase::Attaching | Phase::Attached)

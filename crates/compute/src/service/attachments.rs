@@ -1,7 +1,6 @@
 //! Volumes of a server that is there: attached and detached by flows, of which the requests write the beginning.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use umbel_auth::visible;
 use umbel_client::VolumeView;
@@ -18,10 +17,6 @@ use crate::flows::{self, NewVolume, VolumeChange, VolumeSwap};
 use crate::model::{BlockDevice, BlockDeviceId, Phase, Server, ServerId, Want, edit, may_change_volumes};
 use crate::store::{actions, servers};
 use crate::{Cell, CellHandle};
-
-/// How often a device is looked at whose volume is in use already, and how long between two looks.
-const ARRIVAL: u32 = 200;
-const MOMENT: Duration = Duration::from_millis(50);
 
 /// A volume for a server, as a request has it.
 pub(crate) struct NewAttachment {
@@ -134,9 +129,7 @@ impl Compute {
 
     pub(crate) async fn detach_volume(&self, ctx: &Ctx, id: ServerId, volume_id: Uuid) -> Result<()> {
         let (cell, server) = self.changeable(ctx, id, "detach_volume").await?;
-        if !is_arriving(&server, volume_id) {
-            may_detach(&server, volume_id)?;
-        }
+        let device = may_detach(&server, volume_id)?.id;
         let text = volume_id.to_string();
         match self.volumes.show(Who::Caller(token(ctx)), &text).await {
             Ok(volume) if volume.status != "in-use" => return Err(not_in_use(&volume.status)),
@@ -145,7 +138,6 @@ impl Compute {
             Err(error) if error.is(Kind::NotFound) => {}
             Err(error) => return Err(error),
         }
-        let device = self.arrived(ctx, server, volume_id).await?;
         let now = self.clock.now();
         let (who, admin) = (visible(ctx)?, ctx.is_admin());
         let record = self.record(ctx, id, "detach_volume", now);
@@ -160,19 +152,6 @@ impl Compute {
         })?;
         self.nudge.server(cell.id, id);
         Ok(())
-    }
-
-    /// The device that is to go. Its volume says that it is in use a moment before the flow that attached it has noted the
-    /// same, and who waits for the one must not be refused for the other.
-    async fn arrived(&self, ctx: &Ctx, mut server: Server, volume_id: Uuid) -> Result<BlockDeviceId> {
-        for _ in 0..ARRIVAL {
-            if !is_arriving(&server, volume_id) {
-                break;
-            }
-            tokio::time::sleep(MOMENT).await;
-            server = self.changeable(ctx, server.id, "detach_volume").await?.1;
-        }
-        may_detach(&server, volume_id).map(|device| device.id)
     }
 
     /// Whether the volume goes with its server.
@@ -296,21 +275,16 @@ async fn change_of(
     enqueue(tx, flow).await
 }
 
-/// Whether a flow is about to attach the volume.
-fn is_arriving(server: &Server, volume_id: Uuid) -> bool {
-    let arriving = |device: &BlockDevice| matches!(device.phase, Phase::Planned | Phase::Reserved | Phase::Attaching);
-    server.volume(volume_id).is_some_and(|device| arriving(device) && !device.is_root())
-}
-
+/// Of a volume that is in use. One that is still on its way here is so a moment before the flow that brings it has noted
+/// the same, and who waits for the one must not be refused for the other: the flow that takes it away waits for that.
 fn may_detach(server: &Server, volume_id: Uuid) -> Result<&BlockDevice> {
     let device = server.volume(volume_id).ok_or_else(|| not_attached(server.id, volume_id))?;
     if device.is_root() {
         return Err(Error::forbidden("Cannot detach a root device volume"));
     }
     match device.phase {
-        Phase::Attached => Ok(device),
         Phase::Detaching => Err(not_in_use("detaching")),
-        Phase::Planned | Phase::Reserved | Phase::Attaching => Err(not_in_use("attaching")),
+        Phase::Planned | Phase::Reserved | Phase::Attaching | Phase::Attached => Ok(device),
     }
 }
 

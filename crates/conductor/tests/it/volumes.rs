@@ -272,6 +272,35 @@ async fn attaching_and_detaching_survive_a_crash_at_every_moment() {
     }
 }
 
+/// The volume says that it is in use before the flow that attached it has ended.
+#[tokio::test]
+async fn a_detach_that_comes_early_waits_for_the_attach_whenever_it_crashes() {
+    let world = World::new().await;
+    let (conducting, _agent, id, volume) = running(&world).await;
+    conducting.stop().await;
+    let places = at_every_moment(async |crash| {
+        let first = world.doomed(crash.clone());
+        let device = world.attach(&first.conductor, id, volume).await;
+        world.detach(&first.conductor, id, device).await;
+        first.conductor.run_until_idle(DEADLINE).await.unwrap();
+        drop(first);
+        let context = crash.place();
+        let conducting = world.conductor().await;
+        world.volume_is(volume, "available").await;
+        world.quiet(&context).await;
+        assert_eq!(world.row(id).await.unwrap().state.volumes, [], "{context}");
+        for action in ["volume_attach", "volume_detach"] {
+            let (action, _) = world.action(id, action).await;
+            assert_eq!((action.finished_at.is_some(), action.message), (true, None), "{context}");
+        }
+        world.assert_volumes_agree(HOST, &context).await;
+        conducting.stop().await;
+    })
+    .await;
+    println!("{places:#?}");
+    assert!(places.len() >= 8, "{places:?}");
+}
+
 #[tokio::test]
 async fn a_failed_attach_leaves_server_and_volume_as_they_were() {
     let world = World::new().await;
