@@ -65,7 +65,10 @@ async fn detail(state: Arc<Compute>, req: Req) -> Result<Reply> {
     let page = state.list_servers(&query).await?;
     let servers_links = next(&req, &query, &page);
     let prepared = prepare(page.servers.iter().map(|(_, server)| server));
-    let host_status = host_status(&state, &req.ctx, req.version).await;
+    let host_status = match page.servers.is_empty() {
+        true => HashMap::new(),
+        false => host_status(&state, &req.ctx, req.version).await,
+    };
     let shown = Page { root: &req.root, view: View::Detail, admin: req.ctx.is_admin(), host_status };
     let known = page.servers.iter().zip(&prepared).map(|((_, server), prepared)| shown.server(server, prepared));
     let unknown_ids = unknown_ids(&page, &req);
@@ -89,14 +92,14 @@ async fn host_status(state: &Compute, ctx: &Ctx, version: Microversion) -> HashM
     if !ctx.is_admin() || version.minor < 16 {
         return by_host;
     }
-    for found in state.hosts().await {
+    for (host, up) in state.hosts_up().await {
         let status = match () {
-            () if found.host.forced_down => "DOWN",
-            () if found.host.disabled.is_some() => "MAINTENANCE",
-            () if found.up => "UP",
+            () if host.forced_down => "DOWN",
+            () if host.disabled.is_some() => "MAINTENANCE",
+            () if up => "UP",
             () => "UNKNOWN",
         };
-        by_host.insert(found.host.name, status);
+        by_host.insert(host.name, status);
     }
     by_host
 }

@@ -81,6 +81,26 @@ impl Compute {
         all
     }
 
+    /// All hosts, each with whether it is up, and nothing of what it has and holds: lists of servers need no more.
+    pub(crate) async fn hosts_up(&self) -> Vec<(Host, bool)> {
+        let now = self.clock.now();
+        let cells = self.cells.with_hosts();
+        let asked = cells.iter().map(|cell| async {
+            let reading = async { read!(cell.db, "hosts", |tx| umbel_placement::hosts(tx).await) };
+            self.in_time(reading).await.unwrap_or_else(|error| {
+                tracing::warn!(cell = cell.name, cause = error.cause(), "a cell's hosts are left out: {error}");
+                Vec::new()
+            })
+        });
+        let hosts = join_all(asked).await.into_iter().flatten();
+        hosts
+            .map(|host| {
+                let up = self.is_up(&host, now);
+                (host, up)
+            })
+            .collect()
+    }
+
     pub(crate) fn is_up(&self, host: &Host, now: Timestamp) -> bool {
         !host.forced_down && now.since(host.last_seen) <= self.config.service_down()
     }
