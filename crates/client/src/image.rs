@@ -8,7 +8,7 @@ use serde_json::Value;
 use umbel_core::{Error, OnBehalf, Result};
 
 use crate::cloud::accepted;
-use crate::transport::{Body, ByteStream, Transport, authenticated, collect};
+use crate::transport::{Body, ByteStream, Transport, authenticated, collect, segment};
 
 /// An image as its service shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -104,6 +104,11 @@ struct ManyImages {
     images: Vec<ImageView>,
 }
 
+/// The path of an image, and what comes after it.
+fn at(id: &str, rest: &str) -> Result<String> {
+    Ok(format!("/v2/images/{}{rest}", segment("Image", id)?))
+}
+
 impl Images {
     pub fn new(transport: Arc<dyn Transport>, endpoint: &str) -> Self {
         let endpoint = endpoint.trim_end_matches('/');
@@ -119,22 +124,22 @@ impl Images {
     }
 
     pub async fn show(&self, token: &str, id: &str) -> Result<ImageView> {
-        self.json(token, &format!("/v2/images/{id}")).await
+        self.json(token, &at(id, "")?).await
     }
 
     /// Where the image's bytes are. Only services may know.
     pub async fn locations(&self, service_token: &str, id: &str) -> Result<Vec<ImageLocation>> {
-        self.json(service_token, &format!("/v2/images/{id}/locations")).await
+        self.json(service_token, &at(id, "/locations")?).await
     }
 
     /// As [`Images::locations`], and where a raw twin of the image is being made, the answer waits for it as long as
     /// that, at most a minute. An extension, which other image services take no notice of.
     pub async fn locations_within(&self, service_token: &str, id: &str, wait: Duration) -> Result<Vec<ImageLocation>> {
-        self.json(service_token, &format!("/v2/images/{id}/locations?wait={}", wait.as_secs())).await
+        self.json(service_token, &at(id, &format!("/locations?wait={}", wait.as_secs()))?).await
     }
 
     pub async fn download(&self, token: &str, id: &str) -> Result<ImageData> {
-        let response = self.get(token, &format!("/v2/images/{id}/file")).await?;
+        let response = self.get(token, &at(id, "/file")?).await?;
         let status = response.status();
         if status.as_u16() == 204 {
             return Err(Error::conflict(format!("Image {id} has no data.")));
@@ -162,7 +167,7 @@ impl Images {
         let size = size.map(|size| size.to_string());
         let mut headers = vec![("content-type", "application/octet-stream")];
         headers.extend(size.as_deref().map(|size| ("x-openstack-image-size", size)));
-        let path = format!("/v2/images/{id}/file");
+        let path = at(id, "/file")?;
         self.call(token, Method::PUT, &path, &headers, Body::Stream(data)).await.map(drop)
     }
 
@@ -170,14 +175,14 @@ impl Images {
     /// and what is at the location can go.
     pub async fn add_location(&self, service_token: &str, id: &str, url: &str) -> Result<()> {
         let body = serde_json::to_vec(&serde_json::json!({"url": url})).map_err(Error::internal)?;
-        let path = format!("/v2/images/{id}/locations");
+        let path = at(id, "/locations")?;
         self.call(service_token, Method::POST, &path, &[JSON], Body::Bytes(body.into())).await.map(drop)
     }
 
     /// Begins an import; `GET /v2/images/{id}/tasks` says how far it is. `request` is the body as the image service has it.
     pub async fn import(&self, token: &str, id: &str, request: &umbel_api::image::ImportRequest) -> Result<()> {
         let body = serde_json::to_vec(request).map_err(Error::internal)?;
-        let path = format!("/v2/images/{id}/import");
+        let path = at(id, "/import")?;
         self.call(token, Method::POST, &path, &[JSON], Body::Bytes(body.into())).await.map(drop)
     }
 
@@ -205,11 +210,11 @@ impl Images {
             serde_json::json!({"op": "add", "path": format!("/{name}"), "value": value})
         };
         let body = Value::Array(properties.iter().map(add).collect());
-        self.raw(token, umbel_api::Method::Patch, &format!("/v2/images/{id}"), Some(body)).await.map(drop)
+        self.raw(token, umbel_api::Method::Patch, &at(id, "")?, Some(body)).await.map(drop)
     }
 
     pub async fn delete(&self, token: &str, id: &str) -> Result<()> {
-        self.call(token, Method::DELETE, &format!("/v2/images/{id}"), &[], Body::Empty).await.map(drop)
+        self.call(token, Method::DELETE, &at(id, "")?, &[], Body::Empty).await.map(drop)
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, token: &str, path: &str) -> Result<T> {

@@ -28,6 +28,18 @@ impl Body {
     }
 }
 
+/// A user's word as one segment of a path: 404 for what can be the id of nothing. Words from a body reach us as they
+/// were sent; `a/../b` or `a?b` would be another request than the one that is meant, with a service's rights at times.
+pub(crate) fn segment<'a>(what: &str, id: &'a str) -> Result<&'a str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match !id.is_empty() && id.len() <= 255 && id.bytes().all(plain) {
+        true => Ok(id),
+        false => {
+            Err(Error::not_found(format!("{what} {} could not be found.", id.chars().take(255).collect::<String>())))
+        }
+    }
+}
+
 /// A request with a token: the caller's, or a service's which works for somebody.
 pub(crate) fn authenticated(
     request: http::request::Builder,
@@ -141,4 +153,20 @@ fn unreachable(uri: &http::Uri, error: &reqwest::Error) -> Error {
         source = inner.source();
     }
     Error::new(kind, format!("No answer from {place}.")).because(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_id_goes_into_a_path() {
+        let check = |id: &str, good: bool| assert_eq!(segment("Image", id).is_ok(), good, "{id:?}");
+        check("6e1f6d0e-3f3b-4c7e-9d51-0a6f1d9f0001", true);
+        check("a_1", true);
+        for id in ["", " ", ".", "..", "../v1", "a/b", "a?b", "a#b", "a%2fb", "ü", "a\0", "' OR 1=1"] {
+            check(id, false);
+        }
+        check(&"a".repeat(256), false);
+    }
 }

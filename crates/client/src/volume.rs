@@ -9,7 +9,7 @@ pub use umbel_api::volume::snapshots::{SnapshotOf, SnapshotTogether};
 use umbel_core::{Error, Kind, OnBehalf, Result};
 
 use crate::cloud::accepted;
-use crate::transport::{Body, Transport, authenticated, collect};
+use crate::transport::{Body, Transport, authenticated, collect, segment};
 
 /// What volumes, snapshots and attachments are asked for with: it has attachments with modes (3.54), and projects need
 /// not stand in paths.
@@ -185,11 +185,13 @@ impl Volumes {
     }
 
     pub async fn show(&self, token: &str, id: &str) -> Result<VolumeView> {
-        Ok(self.json::<OneVolume>(token, Method::GET, &format!("/volumes/{id}"), None).await?.volume)
+        let path = format!("/volumes/{}", segment("Volume", id)?);
+        Ok(self.json::<OneVolume>(token, Method::GET, &path, None).await?.volume)
     }
 
     pub async fn show_snapshot(&self, token: &str, id: &str) -> Result<VolumeSnapshotView> {
-        Ok(self.json::<OneSnapshot>(token, Method::GET, &format!("/snapshots/{id}"), None).await?.snapshot)
+        let path = format!("/snapshots/{}", segment("Snapshot", id)?);
+        Ok(self.json::<OneSnapshot>(token, Method::GET, &path, None).await?.snapshot)
     }
 
     /// Snapshots of several volumes, of one point in time in each pool, in use or not. They may be `creating` still.
