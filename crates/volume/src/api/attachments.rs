@@ -63,6 +63,9 @@ async fn create(state: Arc<Volumes>, mut req: Req) -> Result<Reply> {
     if new.mode.is_some() && !req.version.at_least(3, 54) {
         return Err(Error::bad_request("Additional properties are not allowed ('mode' was unexpected)"));
     }
+    if let Some(server) = &new.instance_uuid {
+        uuid::<()>("instance_uuid", server)?;
+    }
     let wanted = Wanted {
         volume: uuid("volume_uuid", &new.volume_uuid)?,
         instance: new.instance_uuid,

@@ -38,6 +38,13 @@ pub(crate) enum Source {
     },
 }
 
+impl Source {
+    /// Whether there is a snapshot to be made first, and removed after.
+    fn is_made(&self) -> bool {
+        matches!(self, Source::Disk { made: true, .. })
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Create {
     pub volume: VolumeId,
@@ -46,6 +53,10 @@ pub(crate) struct Create {
     pub backend: Option<String>,
     /// Whether the clone stands on so many others that it is to be made to stand alone.
     pub deep: bool,
+    /// A copy was begun: what is there may be a part of it. Written down before, since what can be cloned later than that must
+    /// not take the part for the clone.
+    #[serde(default)]
+    pub copying: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,19 +109,24 @@ impl Flow for CreateFlow {
 
     async fn run(&self, step: CreateStep, state: &mut Create, run: &Run) -> Result<Next<CreateStep>> {
         let volumes = &self.0;
-        let row = tx!(volumes.db, "look at a new volume", |tx| held(tx, state.volume).await)?;
+        let look = async || tx!(volumes.db, "look at a new volume", |tx| held(tx, state.volume).await);
         match step {
             CreateStep::Place => {
+                let row = look().await?;
                 state.backend = Some(volumes.place(&row, &state.source).await?);
-                Ok(Next::Go(CreateStep::Freeze))
+                Ok(Next::Go(if state.source.is_made() { CreateStep::Freeze } else { CreateStep::Fill }))
             }
             CreateStep::Freeze => {
+                look().await?;
                 if let Source::Disk { backend, disk, snapshot, made: true, .. } = &state.source {
                     volumes.backend(backend)?.pool.snapshot(disk, snapshot).await?;
                 }
                 Ok(Next::Go(CreateStep::Fill))
             }
-            CreateStep::Fill => volumes.fill(&row, state).await,
+            CreateStep::Fill => {
+                let row = look().await?;
+                volumes.fill(&row, state).await
+            }
             CreateStep::Thaw => {
                 volumes.thaw(state).await?;
                 Ok(Next::Go(CreateStep::Finish))
@@ -185,56 +201,89 @@ impl Volumes {
     async fn fill(self: &Arc<Self>, row: &VolumeRow, state: &mut Create) -> Result<Next<CreateStep>> {
         let name = state.backend.clone().ok_or_else(|| Error::internal("a volume was not placed"))?;
         let backend = self.backend(&name)?;
-        let copied = match &state.source {
+        if state.copying {
+            backend.pool.remove(&row.disk).await?;
+        }
+        let clone = match &state.source {
             Source::Nothing => {
-                let made = backend.pool.create(&row.disk, row.size_bytes()).await;
-                unless_there(made)?;
-                true
+                unless_there(backend.pool.create(&row.disk, row.size_bytes()).await)?;
+                self.limit_new(row, backend).await?;
+                return Ok(Next::Go(CreateStep::Finish));
             }
-            Source::Image { id } => self.fill_from_image(backend, row, id).await?,
+            Source::Image { id } => self.clone_image(backend, row, id).await?,
             Source::Disk { backend: from, disk, snapshot, size_gib, .. } => {
-                let from = self.backend(from)?;
-                let at = from.pool.location(disk, snapshot);
-                match backend.pool.can_clone(&at).await {
-                    Ok(()) => {
-                        self.clone_disk(backend, &at, row).await?;
-                        true
-                    }
-                    Err(_) => self.copy_from(from, (disk, snapshot, *size_gib), backend, row).await?,
-                }
+                let at = self.backend(from)?.pool.location(disk, snapshot);
+                let length = size_gib.saturating_mul(umbel_core::GIB);
+                self.clone_disk(backend, &at, Some(length), row).await?.ok().map(|()| at)
             }
         };
-        if !copied {
-            return Ok(Next::Wait(BUSY));
+        match clone {
+            Some(at) => state.deep = self.depth(backend, at).await? > self.config.max_clone_depth,
+            None if !state.copying => {
+                state.copying = true;
+                return Ok(Next::Go(CreateStep::Fill));
+            }
+            None if !self.copy(&state.source, backend, row).await? => return Ok(Next::Wait(BUSY)),
+            None => {}
         }
         self.limit_new(row, backend).await?;
-        state.deep = self.depth(backend, &row.disk).await? > self.config.max_clone_depth;
-        Ok(Next::Go(CreateStep::Thaw))
+        Ok(Next::Go(if state.source.is_made() { CreateStep::Thaw } else { CreateStep::Finish }))
     }
 
-    async fn clone_disk(&self, backend: &Backend, at: &Location, row: &VolumeRow) -> Result<()> {
-        unless_there(backend.pool.clone_disk(at, &row.disk, row.size_bytes()).await)?;
-        let size = backend.pool.stat(&row.disk).await?.map_or(0, |info| info.size);
+    /// False: too many copies run already.
+    async fn copy(self: &Arc<Self>, source: &Source, backend: &Backend, row: &VolumeRow) -> Result<bool> {
+        match source {
+            Source::Nothing => Ok(true),
+            Source::Image { id } => self.copy_image(backend, row, id).await,
+            Source::Disk { backend: from, disk, snapshot, size_gib, .. } => {
+                let length = size_gib.saturating_mul(umbel_core::GIB);
+                self.copy_from(self.backend(from)?, (disk, snapshot, length), backend, row).await
+            }
+        }
+    }
+
+    /// The reason if the backend's pool cannot make clones of what is there. It is asked only if it did not: each look at
+    /// a parent costs Ceph about as much as a quarter of the clone. `length`: bytes of what is there, where that is known.
+    async fn clone_disk(
+        &self,
+        backend: &Backend,
+        at: &Location,
+        length: Option<u64>,
+        row: &VolumeRow,
+    ) -> Result<Result<(), String>> {
+        let pool = &backend.pool;
+        match pool.clone_disk(at, &row.disk, row.size_bytes()).await {
+            // It is as large as was asked for.
+            Ok(()) if length.is_some_and(|length| length <= row.size_bytes()) => return Ok(Ok(())),
+            Ok(()) => {}
+            // Made by an earlier attempt, which may have ended before it was grown.
+            Err(error) if error.is(Kind::Conflict) => {}
+            Err(error) if error.is(Kind::Timeout) => return Err(error),
+            Err(error) => match pool.can_clone(at).await {
+                Err(reason) => return Ok(Err(reason)),
+                Ok(()) => return Err(error),
+            },
+        }
+        let size = pool.stat(&row.disk).await?.map_or(0, |info| info.size);
         if size > row.size_bytes() {
             return Err(too_big(size, row.size_gib));
         }
         if size < row.size_bytes() {
-            backend.pool.resize(&row.disk, row.size_bytes()).await?;
+            pool.resize(&row.disk, row.size_bytes()).await?;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// From one pool into another. False: too many copies run already.
     async fn copy_from(
         self: &Arc<Self>,
         from: &Backend,
-        (disk, snapshot, size_gib): (&str, &str, u64),
+        (disk, snapshot, length): (&str, &str, u64),
         to: &Backend,
         row: &VolumeRow,
     ) -> Result<bool> {
         let Ok(_turn) = self.copying.try_acquire() else { return Ok(false) };
         to.pool.remove(&row.disk).await?;
-        let length = size_gib.saturating_mul(umbel_core::GIB);
         let data = from.pool.read(disk, Some(snapshot), 0, length).await?;
         let meter = Meter::start(self, row.id, length);
         let options = WriteOptions { size: Some(length), min_size: row.size_bytes(), progress: meter.progress() };
@@ -242,25 +291,35 @@ impl Volumes {
         Ok(true)
     }
 
-    /// False: too many copies run already.
-    pub(super) async fn fill_from_image(
-        self: &Arc<Self>,
+    /// What the disk is a clone of now; none if the image must be copied.
+    pub(super) async fn clone_image(
+        &self,
         backend: &Backend,
         row: &VolumeRow,
         image: &str,
-    ) -> Result<bool> {
+    ) -> Result<Option<Location>> {
         let view = self.images.show(None, image).await?;
-        let format = view.disk_format.clone().unwrap_or_default();
-        if let Some(at) = self.clonable(backend, image, &format).await {
-            match self.clone_disk(backend, &at, row).await {
+        let format = view.disk_format.unwrap_or_default();
+        // Of the bytes as a guest sees them.
+        let length = if format == "raw" { view.size } else { view.virtual_size };
+        for at in self.raw_data(image, &format).await {
+            match self.clone_disk(backend, &at, length, row).await {
+                Ok(Ok(())) => return Ok(Some(at)),
+                Ok(Err(reason)) => tracing::debug!(volume = %row.id, image, "an image is not cloned: {reason}"),
                 // The image's data moved under our hands; there is still the other way.
                 Err(error) if error.is(Kind::NotFound) => {
                     tracing::info!(volume = %row.id, image, cause = error.cause(), "an image is copied: {error}");
                 }
-                other => return other.map(|()| true),
+                Err(error) => return Err(error),
             }
         }
+        Ok(None)
+    }
+
+    /// False: too many copies run already.
+    pub(super) async fn copy_image(self: &Arc<Self>, backend: &Backend, row: &VolumeRow, image: &str) -> Result<bool> {
         let Ok(_turn) = self.copying.try_acquire() else { return Ok(false) };
+        let view = self.images.show(None, image).await?;
         let now = self.clock.now();
         tx!(self.db, "begin a download", |tx| {
             let row = held(tx, row.id).await?;
@@ -269,35 +328,30 @@ impl Volumes {
                 _ => Ok(()),
             }
         })?;
-        self.copy_image(backend, row, &view, &format).await?;
+        self.download(backend, row, &view).await?;
         Ok(true)
     }
 
-    /// Where a raw snapshot of the image's data is of which the backend's pool can make a clone.
-    pub(crate) async fn clonable(&self, backend: &Backend, image: &str, format: &str) -> Option<Location> {
+    /// Where raw snapshots of the image's data are. Some pools can make clones of some of them.
+    pub(crate) async fn raw_data(&self, image: &str, format: &str) -> Vec<Location> {
         let locations = match self.images.locations(image).await {
             Ok(locations) => locations,
             Err(error) => {
                 tracing::info!(image, cause = error.cause(), "an image's locations are not known: {error}");
-                return None;
+                return Vec::new();
             }
         };
-        for location in locations.iter().filter(|location| location.is_raw(format)) {
-            let Ok(at) = location.url.parse::<Location>() else { continue };
-            if backend.pool.can_clone(&at).await.is_ok() {
-                return Some(at);
-            }
-        }
-        None
+        let raw = locations.iter().filter(|location| location.is_raw(format));
+        raw.filter_map(|location| location.url.parse().ok()).collect()
     }
 
-    async fn copy_image(
+    async fn download(
         self: &Arc<Self>,
         backend: &Backend,
         row: &VolumeRow,
         image: &umbel_client::ImageView,
-        format: &str,
     ) -> Result<()> {
+        let format = image.disk_format.as_deref().unwrap_or_default();
         let pool = &backend.pool;
         pool.remove(&row.disk).await?;
         let meter = Meter::start(self, row.id, image.size.unwrap_or(row.size_bytes()));
@@ -336,14 +390,14 @@ impl Volumes {
         Ok(())
     }
 
-    /// How many clones stand upon each other below the disk.
-    async fn depth(&self, backend: &Backend, disk: &str) -> Result<u32> {
-        let (mut depth, mut at) = (0, disk.to_owned());
-        while depth <= self.config.max_clone_depth {
-            match backend.pool.stat(&at).await?.and_then(|info| info.parent) {
-                Some(parent) if backend.pool.location(&parent.disk, &parent.snapshot) == parent => at = parent.disk,
-                Some(_) => return Ok(depth + 1),
-                None => return Ok(depth),
+    /// How many clones stand upon each other, a new one of what is there included.
+    async fn depth(&self, backend: &Backend, at: Location) -> Result<u32> {
+        let (mut depth, mut at) = (1, at);
+        // What images in other pools stand on is theirs to keep short.
+        while depth <= self.config.max_clone_depth && backend.pool.location(&at.disk, &at.snapshot) == at {
+            match backend.pool.stat(&at.disk).await?.and_then(|info| info.parent) {
+                Some(parent) => at = parent,
+                None => break,
             }
             depth += 1;
         }

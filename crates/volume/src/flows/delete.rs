@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{Tx, Value, args, tx};
-use umbel_workflow::{Flow, Next, Run, Runner, Step};
+use umbel_workflow::{Flow, Next, Run, Runner, Step, finish};
 
 use super::start::{is_being_made, is_busy, start};
 use crate::Volumes;
@@ -41,6 +41,10 @@ impl Step for DeleteStep {
 /// How long until it is looked again whether something still needs the data.
 const BUSY: Duration = Duration::from_millis(200);
 
+/// For how long a volume's deletion lets those of its snapshots go first. Its own takes them along; but both at one image
+/// are in each other's way, and Ceph's refusal of an image that has snapshots costs as much as a removal.
+const SNAPSHOTS_FIRST: Duration = Duration::from_secs(5);
+
 const DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) struct DeleteVolume(pub Arc<Volumes>);
@@ -59,16 +63,19 @@ impl Flow for DeleteVolume {
     const KIND: &'static str = "volume_delete";
     const DEADLINE: Duration = DEADLINE;
 
-    async fn run(&self, step: DeleteStep, id: &mut VolumeId, _: &Run) -> Result<Next<DeleteStep>> {
+    async fn run(&self, step: DeleteStep, id: &mut VolumeId, run: &Run) -> Result<Next<DeleteStep>> {
         let state = &self.0;
         match step {
             DeleteStep::Rest => {
+                let patient = state.clock.now() < run.created_at.plus(SNAPSHOTS_FIRST);
                 let busy = tx!(state.db, "look for a volume's flows", |tx| {
                     let of_it =
                         "v.source_volid = ? OR v.snapshot_id IN (SELECT s.id FROM snapshots s WHERE s.volume_id = ?)";
-                    Ok(is_source(tx, of_it, args![*id, *id]).await? || is_busy(tx, *id, Self::KIND).await?)
+                    Ok(is_source(tx, of_it, args![*id, *id]).await?
+                        || is_busy(tx, *id, Self::KIND).await?
+                        || (patient && is_losing_snapshots(tx, *id).await?))
                 })?;
-                Ok(if busy { Next::Wait(BUSY) } else { Next::Go(DeleteStep::Remove) })
+                Ok(if busy { Next::Wait(BUSY) } else { Next::Through(DeleteStep::Remove) })
             }
             DeleteStep::Remove => {
                 let row = tx!(state.db, "look at a deleted volume", |tx| volumes::get_any(tx, *id).await)?;
@@ -77,10 +84,13 @@ impl Flow for DeleteVolume {
                 {
                     state.backend(backend)?.pool.remove(&row.disk).await?;
                 }
-                Ok(Next::Go(DeleteStep::Forget))
+                Ok(Next::Through(DeleteStep::Forget))
             }
             DeleteStep::Forget => {
-                tx!(state.db, "forget a volume", |tx| volumes::forget_all(tx, *id).await)?;
+                tx!(state.db, "forget a volume", |tx| {
+                    finish(tx, run).await?;
+                    volumes::forget_all(tx, *id).await
+                })?;
                 Ok(Next::Done)
             }
         }
@@ -105,7 +115,7 @@ impl Flow for DeleteSnapshot {
     const KIND: &'static str = "snapshot_delete";
     const DEADLINE: Duration = DEADLINE;
 
-    async fn run(&self, step: DeleteStep, id: &mut SnapshotId, _: &Run) -> Result<Next<DeleteStep>> {
+    async fn run(&self, step: DeleteStep, id: &mut SnapshotId, run: &Run) -> Result<Next<DeleteStep>> {
         let state = &self.0;
         match step {
             DeleteStep::Rest => {
@@ -116,7 +126,7 @@ impl Flow for DeleteSnapshot {
                         || is_source(tx, "v.snapshot_id = ?", args![*id]).await?
                         || is_busy(tx, *id, Self::KIND).await?)
                 })?;
-                Ok(if busy { Next::Wait(BUSY) } else { Next::Go(DeleteStep::Remove) })
+                Ok(if busy { Next::Wait(BUSY) } else { Next::Through(DeleteStep::Remove) })
             }
             DeleteStep::Remove => {
                 let found = tx!(state.db, "look at a deleted snapshot", |tx| {
@@ -132,10 +142,13 @@ impl Flow for DeleteSnapshot {
                         other => other?,
                     }
                 }
-                Ok(Next::Go(DeleteStep::Forget))
+                Ok(Next::Through(DeleteStep::Forget))
             }
             DeleteStep::Forget => {
-                tx!(state.db, "forget a snapshot", |tx| snapshots::forget(tx, *id).await)?;
+                tx!(state.db, "forget a snapshot", |tx| {
+                    finish(tx, run).await?;
+                    snapshots::forget(tx, *id).await
+                })?;
                 Ok(Next::Done)
             }
         }
@@ -163,6 +176,12 @@ async fn is_source(tx: &mut Tx<Volume>, condition: &str, values: Vec<Value>) -> 
         }
     }
     Ok(false)
+}
+
+async fn is_losing_snapshots(tx: &mut Tx<Volume>, id: VolumeId) -> Result<bool> {
+    let sql = "SELECT w.id FROM workflows w JOIN snapshots s ON s.id = w.id \
+        WHERE w.kind = 'snapshot_delete' AND s.volume_id = ? LIMIT 1";
+    Ok(tx.fetch_opt(sql, args![id]).await?.is_some())
 }
 
 impl Volumes {

@@ -32,6 +32,8 @@ pub(crate) struct Extend {
 pub(crate) enum ExtendStep {
     Grow,
     Finish,
+    /// There is no room, and nothing was touched: the volume is what it was.
+    Refuse,
 }
 
 /// The servers that have a volume which has grown. It can grow again before they all know.
@@ -54,12 +56,13 @@ impl Step for Tell {
 }
 
 impl Step for ExtendStep {
-    const ALL: &'static [Self] = &[ExtendStep::Grow, ExtendStep::Finish];
+    const ALL: &'static [Self] = &[ExtendStep::Grow, ExtendStep::Finish, ExtendStep::Refuse];
 
     fn name(self) -> &'static str {
         match self {
             ExtendStep::Grow => "grow",
             ExtendStep::Finish => "finish",
+            ExtendStep::Refuse => "refuse",
         }
     }
 }
@@ -94,6 +97,9 @@ impl Flow for ExtendFlow {
                 let size = state.new_gib.saturating_mul(GIB);
                 let there = backend.pool.stat(&row.disk).await?.map_or(0, |info| info.size);
                 if there < size {
+                    if !service.has_room_to_grow(backend).await? {
+                        return Ok(Next::Go(ExtendStep::Refuse));
+                    }
                     backend.pool.resize(&row.disk, size).await?;
                 }
                 // Limits may be per gigabyte.
@@ -105,6 +111,7 @@ impl Flow for ExtendFlow {
                 service.nudge();
                 Ok(Next::Done)
             }
+            ExtendStep::Refuse => self.refuse(state, run).await.map(|()| Next::Done),
         }
     }
 
@@ -160,6 +167,25 @@ impl ExtendFlow {
             }
             let told = format!("{}.{}", row.id, state.new_gib);
             start::<TellFlow>(tx, told, Tell, &Grown { volume: row.id, servers }, &run.request_id, now).await
+        })
+    }
+}
+
+impl ExtendFlow {
+    async fn refuse(&self, state: &Extend, run: &Run) -> Result<()> {
+        let (service, now) = (&self.0, self.0.clock.now());
+        tx!(service.db, "refuse a volume's growth", |tx| {
+            finish(tx, run).await?;
+            let row = held(tx, state.volume).await?;
+            if row.status != VolumeStatus::Extending {
+                return Ok(());
+            }
+            let status = rest_status(tx, row.id).await?;
+            let after = VolumeRow { status, previous_status: None, size_gib: state.old_gib, ..row.clone() };
+            volumes::update(tx, &row, &after, now).await?;
+            let error = Error::bad_request(format!("No valid backend was found for {} GiB.", state.new_gib));
+            let what = (messages::EXTEND, messages::NO_BACKEND);
+            crate::service::tell(tx, service, &row, what, (&error, &run.request_id)).await
         })
     }
 }

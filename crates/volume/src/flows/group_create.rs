@@ -148,7 +148,8 @@ impl GroupCreate {
                 if !row.is_some_and(|row| !row.deleted && row.status == VolumeStatus::Creating) {
                     continue;
                 }
-                let of = Create { volume: copy.volume, source: copy.source.clone(), backend: None, deep: false };
+                let source = copy.source.clone();
+                let of = Create { volume: copy.volume, source, backend: None, deep: false, copying: false };
                 start::<CreateFlow>(tx, copy.volume, CreateStep::Place, &of, &run.request_id, now).await?;
             }
             Ok(())

@@ -204,7 +204,8 @@ impl Volumes {
         }
         backend.pool.remove(&state.new_disk()).await?;
         let aside = VolumeRow { disk: state.new_disk(), ..row };
-        if !self.fill_from_image(backend, &aside, &state.image).await? {
+        let clone = self.clone_image(backend, &aside, &state.image).await?;
+        if clone.is_none() && !self.copy_image(backend, &aside, &state.image).await? {
             return Ok(Next::Wait(BUSY));
         }
         let info = backend.pool.stat(&state.disk).await?;

@@ -66,7 +66,8 @@ impl Flow for SnapshotFlow {
                 let (row, volume) = self.rows(*id).await?;
                 let backend = service.backend(volume.backend.as_deref().unwrap_or_default())?;
                 backend.pool.snapshot(&volume.disk, &row.disk_snapshot).await?;
-                Ok(Next::Go(SnapshotStep::Finish))
+                // A crash makes it again, which is found to be done.
+                Ok(Next::Through(SnapshotStep::Finish))
             }
             SnapshotStep::Finish => {
                 tx!(service.db, "finish a snapshot", |tx| {

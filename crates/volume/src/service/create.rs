@@ -95,7 +95,7 @@ impl Volumes {
             quotas::charge(tx, &self.config, &project, Some(&kind.name), delta).await?;
             volumes::insert(tx, &row).await?;
             let source = inherited.source.unwrap_or(Source::Nothing);
-            let state = Create { volume: id, source, backend: None, deep: false };
+            let state = Create { volume: id, source, backend: None, deep: false, copying: false };
             start::<CreateFlow>(tx, id, CreateStep::Place, &state, &caller.request_id, now).await?;
             Ok(row)
         })?;

@@ -2,6 +2,7 @@
 
 use umbel_core::{Error, Kind, Result};
 use umbel_db::{Tx, tx};
+use umbel_driver::Location;
 
 use super::capabilities;
 use crate::flows::create::Source;
@@ -55,25 +56,22 @@ impl Volumes {
             }
             Ok((type_of(tx, row).await?, allocated))
         })?;
-        let format = match source {
-            Source::Image { id } => self.images.show(None, id).await?.disk_format.unwrap_or_default(),
-            _ => String::new(),
-        };
         let closed = self.closed_backends().await?;
-        let (mut best, mut full): (Option<(Rank, &Backend)>, Vec<&str>) = (None, Vec::new());
+        let (mut fit, mut full): (Vec<(&Backend, Room)>, Vec<&str>) = (Vec::new(), Vec::new());
         for (backend, allocated) in self.backends.iter().zip(allocated) {
             if closed.contains(&backend.name) {
                 continue;
             }
-            let Room { answers, free } = match self.look_for_room(backend, kind.as_ref(), allocated, row.size_gib).await
-            {
-                Ok(room) => room,
-                Err(unfit) => {
-                    full.extend(matches!(unfit, Unfit::Full).then_some(backend.name.as_str()));
-                    continue;
-                }
-            };
-            let clones = answers && self.can_clone(backend, source, &format).await;
+            match self.look_for_room(backend, kind.as_ref(), allocated, row.size_gib).await {
+                Ok(room) => fit.push((backend, room)),
+                Err(unfit) => full.extend(matches!(unfit, Unfit::Full).then_some(backend.name.as_str())),
+            }
+        }
+        // Where there is no choice nobody is asked what could be cloned.
+        let data = if fit.len() > 1 { self.data_of(source).await? } else { Vec::new() };
+        let mut best: Option<(Rank, &Backend)> = None;
+        for (backend, Room { answers, free }) in fit {
+            let clones = answers && can_clone(backend, &data).await;
             let rank = Rank { answers, clones, default: backend.name == self.default_backend().name, free };
             if best.as_ref().is_none_or(|(other, _)| rank > *other) {
                 best = Some((rank, backend));
@@ -137,15 +135,18 @@ impl Volumes {
         if capacity.free == 0 { Err(Unfit::Full) } else { Ok(Room { answers: true, free: capacity.free }) }
     }
 
-    async fn can_clone(&self, backend: &Backend, source: &Source, format: &str) -> bool {
-        match source {
-            Source::Nothing => false,
-            Source::Image { id } => self.clonable(backend, id, format).await.is_some(),
-            Source::Disk { backend: from, disk, snapshot, .. } => match self.backend(from) {
-                Ok(from) => backend.pool.can_clone(&from.pool.location(disk, snapshot)).await.is_ok(),
-                Err(_) => false,
-            },
-        }
+    /// Where the source's bytes are.
+    async fn data_of(&self, source: &Source) -> Result<Vec<Location>> {
+        Ok(match source {
+            Source::Nothing => Vec::new(),
+            Source::Image { id } => {
+                let format = self.images.show(None, id).await?.disk_format.unwrap_or_default();
+                self.raw_data(id, &format).await
+            }
+            Source::Disk { backend, disk, snapshot, .. } => {
+                self.backend(backend).map(|from| from.pool.location(disk, snapshot)).into_iter().collect()
+            }
+        })
     }
 
     /// What the type says of I/O, for a disk that was just made.
@@ -159,6 +160,16 @@ impl Volumes {
             false => backend.pool.limit(&row.disk, &limits).await,
         }
     }
+}
+
+/// Whether the backend's pool can make clones of any of these.
+async fn can_clone(backend: &Backend, data: &[Location]) -> bool {
+    for at in data {
+        if backend.pool.can_clone(at).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// None for a volume without a type.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use umbel_core::{Error, Result};
-use umbel_db::{Tx, tx};
+use umbel_db::{Tx, read, tx};
 
 use super::{Caller, invalid_volume};
-use crate::Volumes;
 use crate::flows::delete::{DeleteStep, DeleteVolume};
 use crate::flows::extend::{Extend, ExtendFlow, ExtendStep};
 use crate::flows::revert::{Revert, RevertFlow, RevertStep};
@@ -15,6 +14,7 @@ use crate::model::{SnapshotId, SnapshotRow, SnapshotStatus, VolumeId, VolumeRow,
 use crate::store::metadata::{self, Kind as Whose};
 use crate::store::quotas::{self, Delta};
 use crate::store::{Volume, attachments, snapshots, transfers, volumes};
+use crate::{Backend, Volumes};
 
 /// How a deletion goes about what hangs on the volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,6 +191,13 @@ impl Volumes {
         })?;
         self.nudge();
         Ok(())
+    }
+
+    /// Whether the pool may promise as much as a volume whose row has its new size already. Upstream asks its scheduler;
+    /// without that one volume that grows takes the room of all others.
+    pub(crate) async fn has_room_to_grow(&self, backend: &Backend) -> Result<bool> {
+        let allocated = read!(self.db, "sum what a backend has", |tx| volumes::allocated(tx, &backend.name).await)?;
+        Ok(self.room(backend, None, allocated, 0).await.is_some())
     }
 
     /// To any snapshot of the volume: upstream takes the latest only, since not all of its backends can do more.

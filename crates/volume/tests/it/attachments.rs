@@ -68,6 +68,8 @@ async fn a_user_ends_an_attachment_that_compute_does_not_know() {
     let cloud = Cloud::new().await;
     let token = cloud.member("p");
     let volume = cloud.volume(&token, json!({"size": 1})).await;
+    let nobody = json!({"attachment": {"volume_uuid": volume, "instance_uuid": "nobody"}});
+    cloud.post(&token, "/attachments", nobody).await.refused(400, "instance_uuid. Value: nobody.");
     let id = reserve(&cloud, &token, &volume, SERVER).await;
     connect(&cloud, &id, "h1").await;
     complete(&cloud, &id).await;

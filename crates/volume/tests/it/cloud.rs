@@ -349,7 +349,7 @@ pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn stream_of(bytes: Vec<u8>) -> ByteStream {
+pub fn stream_of(bytes: Vec<u8>) -> ByteStream {
     Box::pin(futures_util::stream::iter([Ok(Bytes::from(bytes))]))
 }
 
@@ -372,6 +372,10 @@ struct Kept {
 impl Images {
     pub fn hide_locations(&self) {
         *self.hidden.lock() = true;
+    }
+
+    pub fn tell_locations(&self) {
+        *self.hidden.lock() = false;
     }
 
     /// An active image of these bytes; its id.

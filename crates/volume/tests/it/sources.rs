@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use umbel_core::SystemRng;
 use umbel_db::Engine;
-use umbel_driver::{LocalPool, LocalStore, Mode, Pool, Simulation};
+use umbel_driver::{LocalPool, LocalStore, Mode, Operation, Pool, Simulation, WriteOptions};
 use umbel_volume::Config;
+use umbel_workflow::Crash;
 
-use crate::cloud::{Cloud, gib, noise};
+use crate::cloud::{Cloud, gib, noise, stream_of};
 
 /// A disk of 4 clusters of which the first has data, as a qcow2 image of version 3.
 pub fn qcow2(data: &[u8]) -> Vec<u8> {
@@ -52,6 +53,38 @@ async fn images_of_other_formats_become_raw_volumes() {
     cloud.work().await;
     assert_eq!(cloud.show(&id).await["status"], "error");
     assert_eq!(cloud.disks().await.len(), 1);
+}
+
+/// What a death in the midst of a copy leaves, where the image can be cloned by the time that another process goes on.
+#[tokio::test]
+async fn a_part_of_a_copy_is_not_taken_for_a_clone() {
+    let bytes = noise(11, 1 << 20);
+    let (cloud, id) = dead_in_a_copy(&bytes).await;
+    let part = WriteOptions { min_size: gib(1), ..WriteOptions::default() };
+    cloud.pool.write(&format!("volume-{id}"), stream_of(bytes[..4_096].to_vec()), part).await.unwrap();
+    cloud.images.tell_locations();
+    cloud.world.heal();
+    let (other, _) = cloud.another().await;
+    cloud.work_with(&other, Crash::never()).await;
+    assert_eq!(cloud.show(&id).await["status"], "available");
+    assert!(cloud.read(&id, bytes.len()).await == bytes);
+    assert!(cloud.pool.stat(&format!("volume-{id}")).await.unwrap().unwrap().parent.is_some(), "it is a clone");
+}
+
+/// A volume whose process died as it was about to copy an image to it.
+async fn dead_in_a_copy(bytes: &[u8]) -> (Cloud, String) {
+    for nth in 0.. {
+        let cloud = Cloud::new().await;
+        let token = cloud.member("p");
+        let image = cloud.images.add("raw", bytes, json!({})).await;
+        cloud.images.hide_locations();
+        let id = cloud.begin(&token, json!({"size": 1, "imageRef": image})).await;
+        let at = cloud.work_until_change(&cloud.volumes, nth).await.expect("it copies");
+        if at.operation == Operation::Write {
+            return (cloud, id);
+        }
+    }
+    unreachable!()
 }
 
 #[tokio::test]

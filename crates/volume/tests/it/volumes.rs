@@ -1,6 +1,10 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use umbel_core::Kind;
-use umbel_driver::Operation;
+use umbel_db::Engine;
+use umbel_driver::{Mode, Operation, Pool, SimulatedPool, Simulation};
+use umbel_volume::Config;
 use umbel_workflow::Crash;
 use umbel_workflow::harness::at_every_moment;
 
@@ -211,6 +215,27 @@ async fn growth_that_fails_is_taken_back() {
     cloud.work().await;
     let volume = cloud.show(&id).await;
     assert_eq!((&volume["status"], &volume["size"]), (&json!("error_extending"), &json!(1)));
+}
+
+/// A pool promises twenty times what it has. One volume that grows beyond would leave nothing to all others.
+#[tokio::test]
+async fn growth_beyond_the_pool_is_refused_with_a_message() {
+    let world = Simulation::new(Mode::default());
+    let small = |name| Arc::new(SimulatedPool::with_capacity(&world, name, gib(2))) as Arc<dyn Pool>;
+    let pools = ["fast", "slow", "images"].map(small);
+    let cloud = Cloud::over(Engine::Sqlite, Config::default(), world.clone(), pools).await;
+    let token = cloud.member("p");
+    let id = cloud.volume(&token, json!({"size": 1})).await;
+    for (size, left) in [(41, 1), (40, 40)] {
+        cloud.act(&token, &id, json!({"os-extend": {"new_size": size}})).await.expect(202);
+        cloud.work().await;
+        let volume = cloud.show(&id).await;
+        assert_eq!((&volume["status"], &volume["size"]), (&json!("available"), &json!(left)));
+        assert_eq!(cloud.pool.stat(&format!("volume-{id}")).await.unwrap().unwrap().size, gib(left));
+        let told = cloud.get(&token, "/messages").await.expect(200)["messages"].clone();
+        let events: Vec<_> = told.as_array().unwrap().iter().map(|one| &one["event_id"]).collect();
+        assert_eq!(events, ["VOLUME_VOLUME_007_003"]);
+    }
 }
 
 #[tokio::test]
