@@ -37,7 +37,7 @@ ceph-down: ## stops it; its data stay
 	@scripts/ceph-down.sh $(CEPH_DIR)
 
 bench: ## measures boot, batch, list and token on a private cloud and prints the medians
-	@scripts/bench.sh $(ARGS)
+	@bench/run.sh $(ARGS)
 
 tempest: ## the tests of tests/tempest/pass.txt against a private cloud; ARGS=--all runs every one of the claimed suites
 	@scripts/tempest.sh $(ARGS)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The figures of the README: starts private clouds, one after the other, and measures each by its public APIs.
 #
-#   scripts/bench.sh [OUT]      OUT (default .umbel/bench) gets each bench's table and JSON
+#   bench/run.sh [OUT]      OUT (default .umbel/bench) gets each bench's table and JSON
 #   ONLY="boot list"            only these benches
 #   RUNS=10                     servers per size in `boot`, rounds of `volume`
 #
