@@ -4,7 +4,7 @@ use crate::Finding;
 use crate::tree::Tree;
 
 /// Folders whose paths, when a document names one in `code`, must exist.
-const NAMED: &[&str] = &["crates/", "scripts/", "docs/", ".ci/", ".config/", ".cargo/"];
+const NAMED: &[&str] = &["crates/", "scripts/", "bench/", "docs/", ".ci/", ".config/", ".cargo/"];
 
 /// The page that must mention every crate.
 const MAP: &str = "ARCHITECTURE.md";
