@@ -46,6 +46,8 @@ async fn check(site: Site) {
     let (group, volumes) = group(&site).await;
     let server = format!("--image guest --user-data {} --config-drive True web", script.display());
     let server = site.boot(&server).await;
+    // Disks that are plugged in before the guest has counted its own get other names than those that the script knows.
+    site.says(&server, "umbel-guest: ready hostname=web").await;
     for volume in &volumes {
         site.run(&format!("server add volume web {volume}")).await;
         site.status("volume", volume, "in-use").await;

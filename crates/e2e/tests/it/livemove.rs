@@ -91,6 +91,8 @@ async fn prepare(site: &Site) -> (String, String) {
     let volume = site.volume("--size 1 data").await;
     let server = format!("--image guest --user-data {} --config-drive True web", script.display());
     let server = site.boot(&server).await;
+    // A disk that is plugged in before the guest has counted its own gets another name than the one that the script knows.
+    site.says(&server, "umbel-guest: ready hostname=web").await;
     site.run("server add volume web data").await;
     site.status("volume", &volume, "in-use").await;
     writes_on(site, &server).await;
