@@ -90,12 +90,12 @@ async fn story(pools: Arc<Pools>, own: OwnCeph) {
     until::yes("the guest has its disk open", SLOW, async || all.near.watchers("vms", &disk).await > 0).await;
 
     let volumes = volumes(&all).await;
-    let (shot, portrait) = tokio::join!(image_of_a_server(&all, &web), image_of_a_volume(&all, &volumes[0]));
+    let shot = image_of_a_server(&all, &web).await;
     audit_is_clean(site).await;
 
     site.delete_servers(&[&web]).await;
     site.delete_volumes(&volumes.each_ref().map(String::as_str)).await;
-    site.run(&format!("image delete {guest} {packed} {shot} {portrait}")).await;
+    site.run(&format!("image delete {guest} {packed} {shot}")).await;
     until::none("disks are left in either cluster", SLOW, async || all.contents().await).await;
     audit_is_clean(site).await;
     all.site.stop().await;
@@ -157,19 +157,6 @@ async fn image_of_a_server(all: &Sites, web: &str) -> String {
     site.are_equal(&all.image(&shot), &all.disk("vms", &disk)).await;
     until::none("snapshots of the server's disk", SLOW, async || all.near.snapshots("vms", &disk).await).await;
     shot
-}
-
-async fn image_of_a_volume(all: &Sites, volume: &str) -> String {
-    let site = &all.site;
-    let made = site.json("image create --volume of-guest portrait").await;
-    let portrait = made["image_id"].as_str().unwrap().to_owned();
-    site.image_active(&portrait).await;
-    site.available("volume", volume).await;
-    let disk = format!("volume-{volume}");
-    stands_alone(all, &portrait).await;
-    site.are_equal(&all.image(&portrait), &all.disk("volumes", &disk)).await;
-    assert_eq!(all.near.snapshots("volumes", &disk).await, Vec::<String>::new());
-    portrait
 }
 
 /// In the images' cluster, with the snapshot that others there would clone; and not in the other one.
