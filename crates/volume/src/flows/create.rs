@@ -169,8 +169,14 @@ impl Flow for CreateFlow {
 fn what_failed(state: &Create, error: &Error) -> (messages::Action, messages::Detail) {
     match (&state.backend, &state.source) {
         (None, _) => (messages::SCHEDULE, messages::NO_BACKEND),
-        (_, Source::Image { .. }) if error.is(Kind::BadRequest) => (messages::IMAGE_TO_VOLUME, messages::NO_SPACE),
-        (_, Source::Image { .. }) => (messages::IMAGE_TO_VOLUME, messages::CREATE_FAILED),
+        (_, Source::Image { .. }) => (
+            messages::IMAGE_TO_VOLUME,
+            match error.kind() {
+                Kind::TooLarge => messages::NO_SPACE,
+                Kind::BadRequest => messages::UNFIT_IMAGE,
+                _ => messages::CREATE_FAILED,
+            },
+        ),
         _ => (messages::SCHEDULE, messages::CREATE_FAILED),
     }
 }
@@ -302,6 +308,10 @@ impl Volumes {
         let format = view.disk_format.unwrap_or_default();
         // Of the bytes as a guest sees them.
         let length = if format == "raw" { view.size } else { view.virtual_size };
+        // As that of a server that boots from a volume, which is in its properties. Ceph makes no clone of no bytes.
+        if length == Some(0) {
+            return Ok(None);
+        }
         for at in self.raw_data(image, &format).await {
             match self.clone_disk(backend, &at, length, row).await {
                 Ok(Ok(())) => return Ok(Some(at)),
@@ -358,7 +368,8 @@ impl Volumes {
         let data = self.images.download(&image.id).await?;
         // Since the look at the image its data may have been replaced by its raw twin.
         let found = data.disk_format.as_deref().unwrap_or(format);
-        if found == "raw" || found == "iso" {
+        // Those of Amazon's are file systems and kernels, which upstream takes as they are too.
+        if matches!(found, "raw" | "iso" | "ami" | "aki" | "ari") {
             let size = image.size.filter(|_| found == format);
             let options = WriteOptions { size, min_size: row.size_bytes(), progress: meter.progress() };
             let size = pool.write(&row.disk, data.bytes, options).await?;
@@ -416,5 +427,6 @@ fn unless_there(made: Result<()>) -> Result<()> {
 /// The image is larger than the volume, which shows only once its header is read.
 pub(super) fn too_big(bytes: u64, size_gib: u64) -> Error {
     let image = umbel_core::bytes_to_gib_ceil(bytes);
-    Error::bad_request(format!("Image virtual size is {image}GB and doesn't fit in a volume of size {size_gib}GB."))
+    let message = format!("Image virtual size is {image}GB and doesn't fit in a volume of size {size_gib}GB.");
+    Error::new(Kind::TooLarge, message)
 }

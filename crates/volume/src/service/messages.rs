@@ -78,7 +78,8 @@ pub(crate) const BACKUP_FAILED: Detail = Detail("020", "Backup driver failed to 
 pub(crate) const BACKUP_DELETE_FAILED: Detail = Detail("025", "Backup driver failed to delete backup.");
 pub(crate) const RESTORE_FAILED: Detail = Detail("026", "Backup driver failed to restore backup.");
 pub(crate) const REIMAGE_FAILED: Detail = Detail("028", "Compute service failed to reimage volume.");
-/// Upstream has no words for these two, which is most of what a user can do something about, or has to wait for.
+/// Upstream has no words for these three, which is most of what a user can do something about, or has to wait for.
+pub(crate) const UNFIT_IMAGE: Detail = Detail("903", "The image cannot be read: its format or its content is unfit.");
 const FULL: Detail = Detail("901", "The storage pool is full.");
 const NOT_ANSWERING: Detail = Detail("902", "The storage cluster did not answer.");
 const DETAILS: &[Detail] = &[
@@ -94,6 +95,7 @@ const DETAILS: &[Detail] = &[
     BACKUP_DELETE_FAILED,
     RESTORE_FAILED,
     REIMAGE_FAILED,
+    UNFIT_IMAGE,
     FULL,
     NOT_ANSWERING,
 ];

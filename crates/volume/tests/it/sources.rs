@@ -48,11 +48,29 @@ async fn images_of_other_formats_become_raw_volumes() {
     cloud.delete(&token, &format!("/volumes/{copy}")).await.expect(202);
     cloud.work().await;
 
-    let damaged = cloud.images.add("vmdk", &noise(8, 4_096), json!({})).await;
-    let id = cloud.begin(&token, json!({"size": 1, "imageRef": damaged})).await;
+    // Amazon's are taken as they are.
+    let old = cloud.images.add("ami", &bytes, json!({})).await;
+    let plain = cloud.volume(&token, json!({"size": 1, "imageRef": old})).await;
+    assert_eq!(cloud.read(&plain, bytes.len()).await, bytes);
+    cloud.delete(&token, &format!("/volumes/{plain}")).await.expect(202);
     cloud.work().await;
-    assert_eq!(cloud.show(&id).await["status"], "error");
-    assert_eq!(cloud.disks().await.len(), 1);
+
+    let empty = cloud.images.add("raw", &[], json!({})).await;
+    let blank = cloud.volume(&token, json!({"size": 1, "imageRef": empty})).await;
+    let info = cloud.pool.stat(&format!("volume-{blank}")).await.unwrap().unwrap();
+    assert_eq!((info.size, info.parent.is_some()), (gib(1), false));
+    cloud.delete(&token, &format!("/volumes/{blank}")).await.expect(202);
+    cloud.work().await;
+
+    for (format, bytes) in [("vmdk", noise(8, 4_096)), ("ploop", noise(8, 4_096))] {
+        let unfit = cloud.images.add(format, &bytes, json!({})).await;
+        let id = cloud.begin(&token, json!({"size": 1, "imageRef": unfit})).await;
+        cloud.work().await;
+        assert_eq!(cloud.show(&id).await["status"], "error");
+        assert_eq!(cloud.disks().await.len(), 1);
+        let told = cloud.get(&token, &format!("/messages?resource_uuid={id}")).await.expect(200)["messages"].clone();
+        assert_eq!(told[0]["event_id"], "VOLUME_VOLUME_005_903", "{told}");
+    }
 }
 
 /// What a death in the midst of a copy leaves, where the image can be cloned by the time that another process goes on.
