@@ -12,6 +12,11 @@ use crate::integrity::{qemu_io, reads};
 /// What is backed up: 12 chunks, far enough from the start that the first one is a percent.
 const DATA: &str = "16M 48M";
 
+const LIMIT: &str = "rbd_qos_bps_limit";
+
+/// Each for when the one before was too fast for who looks.
+const LIMITS: [&str; 3] = ["4194304", "2097152", "1048576"];
+
 /// What becomes of the OSD.
 #[derive(Clone, Copy, Debug)]
 enum Hurt {
@@ -75,50 +80,53 @@ impl Test {
     /// A backup that is good although the OSD is hurt while it is made. One that is not made in the end says why, and takes
     /// nothing away from the next.
     async fn backed_up(&self, volume: &str, hurt: Hurt) -> String {
-        let before = self.stored();
-        self.slow(volume, true).await;
-        let id = self.site.make("backup", json!({"volume_id": volume})).await;
-        until::yes("some of the backup is stored", SLOW, async || {
-            let shown = self.going_on("backup", &id, "creating").await;
-            percent(&shown) > 0 && self.stored() > before
-        })
-        .await;
-        self.hurt(hurt, "backup", &id, "creating").await;
-        self.slow(volume, false).await;
-        let status = self.site.settled("backup", &id).await;
-        self.site.available("volume", volume).await;
-        if status == "available" {
-            return id;
+        for limit in LIMITS {
+            let before = self.stored();
+            self.slow(volume, limit).await;
+            let id = self.site.make("backup", json!({"volume_id": volume})).await;
+            let met = self.hurt(hurt, (&id, "creating"), || self.stored() > before).await;
+            self.fast(volume).await;
+            let status = self.site.settled("backup", &id).await;
+            self.site.available("volume", volume).await;
+            match status.as_str() {
+                "available" if met => return id,
+                "available" => eprintln!("the backup was made before anybody had looked"),
+                _ => {
+                    let shown = self.site.show("backup", &id).await.unwrap();
+                    let why = shown["fail_reason"].as_str().unwrap_or_default();
+                    assert!(status == "error" && !why.is_empty(), "{hurt:?}: the backup is {status}: {shown}");
+                    self.site.remove("backup", &id).await;
+                    let again = self.site.make("backup", json!({"volume_id": volume})).await;
+                    self.site.available("backup", &again).await;
+                    return again;
+                }
+            }
+            self.site.remove("backup", &id).await;
         }
-        let why = self.site.show("backup", &id).await.unwrap()["fail_reason"].as_str().unwrap_or_default().to_owned();
-        eprintln!("{hurt:?}: the backup is {status}: {why}");
-        assert!(status == "error" && !why.is_empty(), "{hurt:?}: the backup is {status}: {why}");
-        self.site.remove("backup", &id).await;
-        let again = self.site.make("backup", json!({"volume_id": volume})).await;
-        self.site.available("backup", &again).await;
-        again
+        panic!("no backup was met at work");
     }
 
-    /// Over what the volume had.
+    /// Over what the volume had. It is whole although the OSD is hurt; if not, it says so, and can be restored again.
     async fn restored(&self, backup: &str, to: &str, hurt: Hurt) {
-        self.write(to, 0xff).await;
-        self.slow(to, true).await;
-        self.restore(backup, to).await;
-        until::yes("some of the backup is restored", SLOW, async || {
-            percent(&self.going_on("backup", backup, "restoring").await) > 0
-        })
-        .await;
-        self.hurt(hurt, "backup", backup, "restoring").await;
-        self.slow(to, false).await;
-        self.site.available("backup", backup).await;
-        let status = self.site.settled("volume", to).await;
-        if status != "available" {
-            let why = self.site.reasons(backup).await;
-            eprintln!("{hurt:?}: what was restored is {status}: {why:?}");
-            assert!(status == "error_restoring" && !why.is_empty(), "{hurt:?}: the volume is {status}: {why:?}");
+        for limit in LIMITS {
+            self.write(to, 0xff).await;
+            self.slow(to, limit).await;
             self.restore(backup, to).await;
-            self.site.available("volume", to).await;
+            let met = self.hurt(hurt, (backup, "restoring"), || true).await;
+            self.fast(to).await;
+            self.site.available("backup", backup).await;
+            match self.site.settled("volume", to).await.as_str() {
+                "available" if met => return,
+                "available" => eprintln!("the backup was restored before anybody had looked"),
+                status => {
+                    let why = self.site.reasons(to).await;
+                    assert!(status == "error_restoring" && !why.is_empty(), "{hurt:?}: {to} is {status}: {why:?}");
+                    self.restore(backup, to).await;
+                    return self.site.available("volume", to).await;
+                }
+            }
         }
+        panic!("no restore was met at work");
     }
 
     async fn restore(&self, backup: &str, to: &str) {
@@ -127,36 +135,39 @@ impl Test {
         assert!(answer.good(), "{answer:?}");
     }
 
-    /// As it is shown, at work.
-    async fn going_on(&self, kind: &str, id: &str, status: &str) -> Value {
-        let shown = self.site.show(kind, id).await.unwrap();
-        assert_eq!(shown["status"], status, "{kind} {id} was to be met at work: {shown}");
-        shown
-    }
-
-    /// The OSD goes, and comes back. Meanwhile the work waits, and whoever asks is told so.
-    async fn hurt(&self, hurt: Hurt, kind: &str, id: &str, status: &str) {
+    /// Waits until some of the backup's work is done, and it has begun in earnest; then the OSD goes, and comes back.
+    /// Whether the work was met in its midst, and waited: it could be over before.
+    async fn hurt(&self, hurt: Hurt, (backup, at_work): (&str, &str), begun: impl Fn() -> bool) -> bool {
+        let show = async || self.site.show("backup", backup).await.unwrap();
+        until::yes("some of the work is done", SLOW, async || {
+            let shown = show().await;
+            shown["status"] != at_work || (percent(&shown) > 0 && begun())
+        })
+        .await;
         let signal = match hurt {
             Hurt::Killed => "-KILL",
             Hurt::Stopped => "-STOP",
         };
         self.ceph.signal("osd", signal);
-        self.going_on(kind, id, status).await;
+        let met = show().await["status"] == at_work;
         match hurt {
             Hurt::Killed => self.ceph.start().await,
             Hurt::Stopped => self.ceph.signal("osd", "-CONT"),
         }
+        met
     }
 
-    /// Bounds what Ceph's clients read from and write to the volume to 4 MiB a second, so that work on it cannot be over
-    /// before somebody has looked. Who has it open to write hears of it when that ends, and a reader does not.
-    async fn slow(&self, volume: &str, on: bool) {
+    /// Bounds what Ceph's clients read from and write to the volume, in bytes a second, so that work on it is not over
+    /// before somebody has looked.
+    async fn slow(&self, volume: &str, limit: &str) {
         let disk = format!("volumes/volume-{volume}");
-        let option = "rbd_qos_bps_limit";
-        match on {
-            true => self.ceph.tool("rbd", &["config", "image", "set", &disk, option, "4194304"]).await,
-            false => self.ceph.tool("rbd", &["config", "image", "remove", &disk, option]).await,
-        };
+        self.ceph.tool("rbd", &["config", "image", "set", &disk, LIMIT, limit]).await;
+    }
+
+    /// Who has the volume open to write hears of it, and a reader does not.
+    async fn fast(&self, volume: &str) {
+        let disk = format!("volumes/volume-{volume}");
+        self.ceph.tool("rbd", &["config", "image", "remove", &disk, LIMIT]).await;
     }
 }
 
