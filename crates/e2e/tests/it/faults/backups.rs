@@ -15,7 +15,7 @@ const DATA: &str = "16M 48M";
 const LIMIT: &str = "rbd_qos_bps_limit";
 
 /// Each for when the one before was too fast for who looks.
-const LIMITS: [&str; 3] = ["4194304", "2097152", "1048576"];
+const LIMITS: [&str; 3] = ["16777216", "4194304", "1048576"];
 
 /// What becomes of the OSD.
 #[derive(Clone, Copy, Debug)]
