@@ -143,6 +143,8 @@ async fn story(pools: Arc<Pools>) {
     assert!(told.starts_with(&format!("orphan volumes/{stray}: ")), "{told}");
     let (good, told) = storage(dir.path(), &["audit", "--fix"]).await;
     assert!(!good && ceph.has(&volumes, &stray).await, "nobody was there to say yes: {told}");
+    let refused = refused(dir.path(), &["audit", "--fix", "--yes", "--only", "volumes/stray"]).await;
+    assert!(refused.contains("No finding is named 'volumes/stray'."), "{refused}");
     let (good, told) = storage(dir.path(), &["audit", "--fix", "--yes"]).await;
     assert!(good, "{told}");
     assert!(!ceph.has(&volumes, &stray).await && ceph.has(&volumes, "golden").await);

@@ -114,19 +114,23 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn has(&self, found: &Finding) -> bool {
-        let name = format!("{}/{}", found.pool, found.name);
-        found.fix.is_some() && (self.only.is_empty() || self.only.contains(&name))
+    /// What is to be mended of what was found.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that no finding has: who has misspelled it should not read that all is well.
+    fn among(&self, findings: &[Finding]) -> Result<Vec<String>> {
+        let name = |found: &Finding| format!("{}/{}", found.pool, found.name);
+        if let Some(unknown) = self.only.iter().find(|only| !findings.iter().any(|found| name(found) == **only)) {
+            return Err(Error::not_found(format!("No finding is named '{unknown}'.")));
+        }
+        let asked = |found: &&Finding| self.only.is_empty() || self.only.contains(&name(found));
+        Ok(findings.iter().filter(|found| found.fix.is_some()).filter(asked).map(|found| found.id.clone()).collect())
     }
 }
 
 async fn audit(operator: &Operator, wanted: Option<Wanted>, json: bool) -> Result<()> {
     let mut audit: Audit = operator.ask(Method::GET, "/v1/audit", Body::Empty).await?;
-    let wanted = wanted.map(|wanted| {
-        let ids: Vec<String> =
-            audit.findings.iter().filter(|found| wanted.has(found)).map(|found| found.id.clone()).collect();
-        (wanted.yes, ids)
-    });
+    let wanted = wanted.map(|wanted| wanted.among(&audit.findings).map(|ids| (wanted.yes, ids))).transpose()?;
     if let Some((yes, ids)) = wanted.filter(|(_, ids)| !ids.is_empty()) {
         if !json {
             tell(&audit)?;
