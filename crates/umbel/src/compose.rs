@@ -229,7 +229,7 @@ async fn image(parts: &Parts<'_>, storage: &Storage, behind: &mut Vec<Behind>) -
         ..config.options.clone()
     };
     let pools = || [&config.pool].into_iter().chain(&config.stores);
-    let alone = Alone::hold(parts.config, "image", pools())?;
+    let alone = Alone::hold(parts.config, ("image", &parts.config.database.image), pools())?;
     let images = Images::new(db, stores, parts.clock.clone(), parts.rng.clone(), settings)?;
     let images = images.with_process(storage.process(pools())?);
     let images = Arc::new(match parts.login.places().identity() {

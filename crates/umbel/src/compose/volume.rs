@@ -26,7 +26,7 @@ pub(super) async fn volume(
     let neighbours = Arc::new(Neighbours::new(parts.login.clone()));
     let mut config = parts.config.volume.options.clone();
     config.backup.directory = backups(parts);
-    let alone = Alone::hold(parts.config, "volume", &names)?;
+    let alone = Alone::hold(parts.config, ("volume", &parts.config.database.volume), &names)?;
     let volumes = Volumes::new(VolumesParts {
         db: migrated(parts.config, &parts.config.database.volume, "volume").await?,
         backends: names.iter().enumerate().map(backend).collect::<Result<_>>()?,
