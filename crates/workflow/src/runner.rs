@@ -170,6 +170,10 @@ impl<S: Schema> Runner<S> {
             }
         }
         renewing.abort();
+        if self.broken_off.load(Ordering::Relaxed) {
+            // Whoever takes them up shuts this process out first.
+            return;
+        }
         let released = tx!(self.db, "release flows", |tx| row::release(tx, Some(&self.owner)).await);
         if let Err(error) = released {
             tracing::warn!(cause = error.cause(), "flows are left to their leases: {error}");
